@@ -1,0 +1,1 @@
+"""Adaptors: the outer edge. Logs, MQTT, history sinks, downlink."""

@@ -1,0 +1,204 @@
+"""Delivery: read a topic as a group, have the effect, move the position; in that order, for ever.
+
+A record's position moves only after its effect is durable, so a kill at any moment repeats effects and loses none.
+Effects must therefore be idempotent.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from itertools import count
+from typing import Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from streams.core.errors import Busy
+from streams.core.meters import Meters
+from streams.core.records import Record
+
+IDLE_POLL_S = 0.2
+"""Longest wait for a first record in s, and so the longest that an idle delivery takes to notice that it shall end."""
+
+_log = structlog.get_logger()
+_T = TypeVar("_T")
+
+Effect = Callable[[Sequence[Record]], Awaitable[None]]
+"""Has its effect for all of these records, or raises Busy to get the same ones again. It is idempotent."""
+
+Dice = Callable[[], float]
+"""A number from 0 up to, not including, 1; evenly spread, so that many that wait for one server come back apart."""
+
+
+class Subscription(Protocol):
+    """A member of a group that reads one topic."""
+
+    async def poll(self, max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
+        """Return the next records by partition, each in order, or nothing after `timeout_s`."""
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Store for each partition the offset of the next record to read. A partition lost meanwhile is ignored."""
+
+    async def lag(self) -> Mapping[int, int]:
+        """Return for each assigned partition the number of records that have not been handed out yet."""
+
+
+class Log(Protocol):
+    """Where the records come from."""
+
+    def subscribe(self, topic: str, group: str) -> AbstractAsyncContextManager[Subscription]:
+        """Join a group on a topic."""
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How a delivery paces itself.
+
+    Parameters
+    ----------
+    max_records : int
+        Records in one batch; also all that is ever held in memory.
+    linger_s : float
+        How long a batch waits to grow after its first record, in s; 0 sends what is there.
+    first_retry_s, longest_retry_s : float
+        Wait in s after the first refusal; each further one doubles it, up to the longest.
+    """
+
+    max_records: int = 5_000
+    linger_s: float = 1.0
+    first_retry_s: float = 0.1
+    longest_retry_s: float = 10.0
+
+
+def retry_s(pace: Pace, attempt: int, dice: float) -> float:
+    """Return how long to wait after refusal number `attempt` (from 0), in s: half of it sure, half by the dice.
+
+    Examples
+    --------
+    >>> [retry_s(Pace(), attempt, dice=0.5) for attempt in (0, 1, 2, 100)]
+    [0.07500000000000001, 0.15000000000000002, 0.30000000000000004, 7.5]
+    """
+    wait_s = min(pace.longest_retry_s, pace.first_retry_s * 2.0 ** min(attempt, 62))
+    return wait_s * (0.5 + 0.5 * dice)
+
+
+class Delivery:
+    """One member of a group that has one effect for every record of a topic.
+
+    A partition that moves to another member meanwhile is no matter: the other repeats what was not committed.
+
+    Parameters
+    ----------
+    log : Log
+        Where the records come from.
+    topic, group : str
+        What to read, and under whose name; the group also names this delivery in logs and meters.
+    effect : callable
+        What to do with a batch.
+    pace : Pace
+        Size and timing of batches and retries.
+    dice : callable
+        Jitter for the retries; `random.random` outside of tests.
+    meters : Meters
+        Counts refusals (`spineloop_busy_total`, by component) and deliveries (`spineloop_records_total`, by stage).
+
+    Attributes
+    ----------
+    positions : dict of int to int
+        For each partition the offset of the next record, as last committed.
+    """
+
+    def __init__(
+        self, log: Log, topic: str, group: str, effect: Effect, *, pace: Pace, dice: Dice, meters: Meters
+    ) -> None:
+        self.positions: dict[int, int] = {}
+        self._log, self._topic, self._group = log, topic, group
+        self._effect = effect
+        self._pace = pace
+        self._dice = dice
+        self._meters = meters
+        self._delivered = 0
+        self._in_hand = 0
+        self._subscription: Subscription | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is a member of its group."""
+        return self._subscription is not None
+
+    def progress(self) -> int:
+        """Return how many records were delivered so far; while there is lag, it grows, or something is stuck."""
+        return self._delivered
+
+    async def lag(self) -> int:
+        """Return how many records of our partitions are not delivered yet."""
+        waiting = await self._subscription.lag() if self._subscription is not None else {}
+        return self._in_hand + sum(waiting.values())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set, then finish the batch in hand; if it is refused then, leave it undone.
+
+        A cancellation leaves the batch at once. Either way the position of what is not done has not moved.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                join = self._log.subscribe
+                subscription = await self._patiently(
+                    stop, lambda: stack.enter_async_context(join(self._topic, self._group))
+                )
+                self._subscription = subscription
+                while not stop.is_set():
+                    await self._deliver(stop, subscription, await self._gather(stop, subscription))
+        except Busy as busy:
+            if not stop.is_set():
+                raise  # closing the subscription was refused
+            _log.warning("stopped before the last batch was delivered", group=self._group, why=str(busy))
+        finally:
+            self._subscription, self._in_hand = None, 0
+
+    async def _gather(self, stop: asyncio.Event, subscription: Subscription) -> Mapping[int, Sequence[Record]]:
+        """Wait for a first record, then for more until the batch is full or has waited long enough."""
+        batch: dict[int, list[Record]] = {}
+        now_s = asyncio.get_running_loop().time
+        await self._take(stop, subscription, batch, IDLE_POLL_S)
+        until_s = now_s() + self._pace.linger_s
+        while 0 < self._in_hand < self._pace.max_records and (left_s := until_s - now_s()) > 0 and not stop.is_set():
+            await self._take(stop, subscription, batch, min(left_s, IDLE_POLL_S))
+        return batch
+
+    async def _take(
+        self, stop: asyncio.Event, subscription: Subscription, batch: dict[int, list[Record]], wait_s: float
+    ) -> None:
+        room = self._pace.max_records - self._in_hand
+        for partition, records in (await self._patiently(stop, lambda: subscription.poll(room, wait_s))).items():
+            batch.setdefault(partition, []).extend(records)
+            self._in_hand += len(records)
+
+    async def _deliver(
+        self, stop: asyncio.Event, subscription: Subscription, batch: Mapping[int, Sequence[Record]]
+    ) -> None:
+        """Have the effect, and only then move the positions."""
+        records = [record for part in batch.values() for record in part]
+        if not records:
+            return
+        await self._patiently(stop, lambda: self._effect(records))
+        positions = {partition: part[-1].offset + 1 for partition, part in batch.items() if part}
+        await self._patiently(stop, lambda: subscription.commit(positions))
+        self.positions |= positions
+        self._delivered += len(records)
+        self._in_hand = 0
+        self._meters.count("spineloop_records_total", len(records), stage=self._group)
+
+    async def _patiently(self, stop: asyncio.Event, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a call for as long as it is refused; raise Busy only if it still is once `stop` is set."""
+        for attempt in count():
+            try:
+                return await call()
+            except Busy as busy:
+                self._meters.count("spineloop_busy_total", component=self._group)
+                if stop.is_set():
+                    raise
+                wait_s = retry_s(self._pace, attempt, self._dice())
+                _log.warning("refused for now", group=self._group, why=str(busy), attempt=attempt, retry_s=wait_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait_s)
+        raise AssertionError("count() has no end")

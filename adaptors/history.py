@@ -1,0 +1,112 @@
+"""History: what the metric and the command topic say, as points in a sink; what can't be stored, as dead letters."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from adaptors.delivery import Pace
+from adaptors.points import Point, Rejected, points
+from streams.core.dead_letters import dead_letter
+from streams.core.errors import BrokenPromise, Malformed
+from streams.core.meters import Meters
+from streams.core.records import NewRecord, Record
+from streams.core.topics import COMMAND, METRIC
+
+GROUPS = {METRIC: "history-metric", COMMAND: "history-command"}
+"""The topics that history reads, each with a `Delivery`, a `History` and a group of its own: in one group, every member
+that comes or goes on the one topic would interrupt the other."""
+
+STAGE = "history"
+"""Name of the stage in dead letters and meters."""
+
+PACE = Pace(max_records=5_000, linger_s=1.0)
+"""One record is one point, and InfluxDB takes points fastest by thousands: a batch is full, or a second old."""
+
+DEAD_LETTERS_IN_A_ROW = 1_000
+"""So many dead letters with nothing stored between them end the process: then the release is bad, not the data."""
+
+YIELD_EVERY_RECORDS = 100
+"""Records turned into points before other tasks get their turn: about 5 ms."""
+
+
+class Sink(Protocol):
+    """Keeps points: InfluxDB or SQLite."""
+
+    async def write(self, points: Sequence[Point]) -> Sequence[Rejected]:
+        """Store points; when it returns, all are durable but those that are returned with the reason. Raises Busy."""
+
+
+class Letterbox(Protocol):
+    """Takes dead letters: the log."""
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        """Store records; when it returns, all are durable. Raises Busy."""
+
+
+class History:
+    """The effect of one topic's delivery: its records are points in the sink, or dead letters.
+
+    Parameters
+    ----------
+    sink : Sink
+        Where points go.
+    letterbox : Letterbox
+        Where records go that are no points, or whose points the sink refuses for good.
+    meters : Meters
+        Counts points (`spineloop_points_total`) and dead letters (`spineloop_dead_letters_total` by stage and reason).
+    dead_letters_in_a_row : int
+        So many of them with nothing stored in between raise BrokenPromise.
+    """
+
+    def __init__(
+        self, sink: Sink, letterbox: Letterbox, meters: Meters, *, dead_letters_in_a_row: int = DEAD_LETTERS_IN_A_ROW
+    ) -> None:
+        self._sink = sink
+        self._letterbox = letterbox
+        self._meters = meters
+        self._limit = dead_letters_in_a_row
+        self._in_a_row = 0
+
+    async def store(self, records: Sequence[Record]) -> None:
+        """Store records; when it returns, each is durable as a point or as a dead letter.
+
+        Storing the same records again changes no point; dead letters are then written twice.
+
+        Raises
+        ------
+        Busy
+            The sink or the log refuses for now: store the same records again.
+        BrokenPromise
+            Too many records in a row could not be stored; the last of them have not become dead letters.
+        """
+        stored: list[tuple[int, Point]] = []
+        refused: dict[int, Rejected] = {}
+        for index, record in enumerate(records):
+            try:
+                stored += [(index, point) for point in points(record)]
+            except Malformed as malformed:
+                refused[index] = Rejected(index, malformed.reason, malformed.detail)
+            if index % YIELD_EVERY_RECORDS == 0:
+                await asyncio.sleep(0)
+        rejected = await self._sink.write([point for _, point in stored])
+        refused |= {stored[one.index][0]: one for one in rejected}
+        in_a_row = self._count_in_a_row(len(records), refused)
+        if refused:
+            await self._letterbox.append([_letter(records[index], refused[index]) for index in sorted(refused)])
+        self._in_a_row = in_a_row
+        self._meters.count("spineloop_points_total", len(stored) - len(rejected))
+        for one in refused.values():
+            self._meters.count("spineloop_dead_letters_total", stage=STAGE, reason=one.reason)
+
+    def _count_in_a_row(self, records: int, refused: dict[int, Rejected]) -> int:
+        in_a_row = self._in_a_row
+        for index in range(records):
+            in_a_row = in_a_row + 1 if index in refused else 0
+            if in_a_row > self._limit:
+                last = refused[index]
+                raise BrokenPromise(f"{STAGE}: {in_a_row} dead letters in a row, last {last.reason}: {last.detail}")
+        return in_a_row
+
+
+def _letter(record: Record, refused: Rejected) -> NewRecord:
+    return dead_letter(record, stage=STAGE, reason=refused.reason, detail=refused.detail)

@@ -1,0 +1,183 @@
+"""The clients: how those of aiokafka are set up, started and stopped, and their errors told as ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    RecordTooLargeError,
+)
+
+from streams.core.errors import BrokenPromise, Busy
+from streams.core.topics import STATE_MAX_BATCH_BYTES
+
+PRODUCER_BATCH_BYTES = 256 * 1024
+"""Size at which a record batch is closed. A record batch of 1.5 kB reps then holds 170 of them."""
+
+RECORD_BYTES = 1024 * 1024
+"""Largest record batch outside of the state topics, so the largest record: four messages of the largest size."""
+
+STATE_REQUEST_BYTES = STATE_MAX_BATCH_BYTES + 64 * 1024
+"""Largest checkpoint and the request around it."""
+
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+"""What a consumer holds of one partition at most, but for a single record batch, which comes whole."""
+
+FETCH_BYTES = 16 * 1024 * 1024
+"""What a consumer fetches in one request at most, of all its partitions."""
+
+FETCH_WAIT_MS = 100
+"""How long the broker keeps a fetch that finds nothing. While it does, a partition that was just resumed must wait."""
+
+STOP_S = 5.0
+"""Longest wait for a client to leave orderly; SIGTERM gives a process ten seconds in all."""
+
+_NOT_NOW = (KafkaTimeoutError, OSError)  # TimeoutError is an OSError
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
+_log = structlog.get_logger()
+
+
+class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+    """Where Kafka is, and how we behave towards it.
+
+    Parameters
+    ----------
+    bootstrap : str
+        `host:port` of one broker or more, with commas.
+    client_id : str
+        Who we are in Kafka's own logs and quotas.
+    timeout_s : float
+        How long to wait for an answer before Busy is raised, in s.
+    session_timeout_ms, heartbeat_ms : int
+        After how long without a sign of life the group gives a member's partitions away, and how often it gives one.
+    rebalance_timeout_ms : int
+        How long the members of a group have to finish with their partitions when these are shared out anew.
+    instance : str or None
+        Name under which a member that restarts within the session timeout finds its partitions as they were (static
+        membership); one for each process. It leaves the group only by that timeout.
+    security : mapping
+        What aiokafka's clients take beyond that: `security_protocol`, `ssl_context`, `sasl_mechanism` and so on.
+    """
+
+    bootstrap: str
+    client_id: str
+    timeout_s: float = 10.0
+    session_timeout_ms: int = 10_000
+    heartbeat_ms: int = 3_000
+    rebalance_timeout_ms: int = 30_000
+    instance: str | None = None
+    security: Mapping[str, Any] = {}
+
+    def access(self) -> dict[str, Any]:
+        """Return what every client is given."""
+        return {
+            "bootstrap_servers": self.bootstrap,
+            "client_id": self.client_id,
+            "request_timeout_ms": int(self.timeout_s * 1000),
+            **self.security,
+        }
+
+
+class Client(Protocol):
+    """What can be started and stopped."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def stop(self) -> None:
+        """Leave."""
+
+
+_C = TypeVar("_C", bound=Client)
+
+
+def producer(cluster: Cluster, *, batch_bytes: int) -> AIOKafkaProducer:
+    """Return a producer that has stored a batch once it says so, and only once."""
+    return AIOKafkaProducer(
+        **cluster.access(),
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=batch_bytes,
+        max_request_size=STATE_REQUEST_BYTES,
+    )
+
+
+def consumer(cluster: Cluster, group: str | None = None) -> AIOKafkaConsumer:
+    """Return a consumer that commits only what it is told to."""
+    return AIOKafkaConsumer(
+        **cluster.access(),
+        group_id=group,
+        group_instance_id=cluster.instance if group else None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=cluster.session_timeout_ms,
+        heartbeat_interval_ms=cluster.heartbeat_ms,
+        rebalance_timeout_ms=cluster.rebalance_timeout_ms,
+        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        fetch_max_bytes=FETCH_BYTES,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
+    )
+
+
+@contextmanager
+def promises(what: str) -> Iterator[None]:
+    """Tell Kafka's errors as ours: `Busy` for what may pass, `BrokenPromise` for what will not."""
+    try:
+        yield
+    except _NOT_NOW as error:
+        raise Busy(f"Kafka: {what}: {str(error) or 'no answer in time'}") from error
+    except _TOO_LARGE as error:
+        raise BrokenPromise(f"Kafka: {what}: {error}") from error
+    except KafkaError as error:
+        raise (Busy if error.retriable else BrokenPromise)(f"Kafka: {what}: {error}") from error
+
+
+@asynccontextmanager
+async def within(timeout_s: float, what: str) -> AsyncIterator[None]:
+    """Give Kafka so many seconds; raises as `promises` does."""
+    with promises(what):
+        async with asyncio.timeout(timeout_s):
+            yield
+
+
+@asynccontextmanager
+async def running(client: _C, timeout_s: float) -> AsyncIterator[_C]:
+    """Start a client, and stop it at the end of the block whatever state it and Kafka are in."""
+    try:
+        async with within(timeout_s, "connect"):
+            await client.start()
+        yield client
+    finally:
+        await stop(client)
+
+
+async def stop(client: Client) -> None:
+    """Stop a client; if it doesn't, because Kafka is gone, drop its connections.
+
+    In a task of its own, because some of aiokafka's stop with the CancelledError of a task of theirs.
+    """
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.wait({stopping}, timeout=STOP_S)
+    if stopping.done() and not stopping.cancelled() and stopping.exception() is None:
+        return
+    _log.warning("kafka_client_cut_off", client=type(client).__name__)
+    stopping.cancel()
+    await _cut_off(client)
+
+
+async def _cut_off(client: Client) -> None:
+    # aiokafka has no public way to leave without the broker
+    if isinstance(client, AIOKafkaProducer):
+        client._message_accumulator.fail_all(KafkaTimeoutError())  # noqa: SLF001
+        client._sender.sender_task.cancel()  # noqa: SLF001
+        await client.client.close()
+    elif isinstance(client, AIOKafkaConsumer):
+        await client._client.close()  # noqa: SLF001

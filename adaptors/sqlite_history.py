@@ -1,0 +1,146 @@
+"""History in SQLite: the same points in one file, for one box without a database server."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from adaptors.line_protocol import line
+from adaptors.points import FieldValue, Point, Rejected, Tags
+from streams.core.errors import Busy, Malformed
+
+ROWS_PER_TRANSACTION = 5_000
+"""One transaction costs one flush to disk, and others can write only between two of them."""
+
+_SCHEMA = """
+PRAGMA page_size = 8192; -- on pages of 4096 every rep of 1.4 kB spills, and takes 2.5 times the disk
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL; -- a position in the log may be moved as soon as a write has returned
+CREATE TABLE IF NOT EXISTS point (
+    measurement TEXT NOT NULL,
+    machine     TEXT NOT NULL, -- tenant/site/machine
+    t_ns        INTEGER NOT NULL,
+    tags        TEXT NOT NULL, -- JSON, sorted by key
+    fields      TEXT NOT NULL, -- JSON
+    PRIMARY KEY (measurement, machine, t_ns, tags)
+) STRICT, WITHOUT ROWID;
+"""
+
+_UPSERT = """
+INSERT INTO point (measurement, machine, t_ns, tags, fields) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET fields = json_patch(fields, excluded.fields) WHERE fields <> excluded.fields
+"""
+
+_SELECT = "SELECT t_ns, tags, fields FROM point WHERE measurement = ? ORDER BY machine, t_ns, tags"
+_TAGS = msgspec.json.Decoder(Tags)
+_FIELDS = msgspec.json.Decoder(dict[str, FieldValue])
+
+_NOT_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
+
+_T = TypeVar("_T")
+_Row = tuple[str, str, int, str, str]
+
+
+@asynccontextmanager
+async def open_sqlite_history(path: Path, *, lock_wait_s: float = 5.0) -> AsyncIterator["SqliteHistory"]:
+    """Open a history in a file, which is created if it is missing.
+
+    Parameters
+    ----------
+    path : Path
+        The database file; two more of that name stand beside it while it is open.
+    lock_wait_s : float
+        How long a write waits for another process that writes, in s, before it raises Busy.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="history") as thread:
+        history = SqliteHistory(path, lock_wait_s, thread)
+        await history.open()
+        try:
+            yield history
+        finally:
+            await history.close()
+
+
+class SqliteHistory:
+    """Points in one SQLite file; every statement runs in one thread of its own, one after the other.
+
+    It refuses what InfluxDB refuses, so that a clinic can move from the one to the other. Every call raises `Busy`
+    while the file is locked or the disk is full.
+    """
+
+    def __init__(self, path: Path, lock_wait_s: float, thread: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._lock_wait_s = lock_wait_s
+        self._thread = thread
+        self._connection: sqlite3.Connection
+
+    async def open(self) -> None:
+        """Open the file and create the table if it is missing."""
+        await self._run(self._open)
+
+    async def close(self) -> None:
+        """Finish the write in hand and close the file."""
+        await self._run(self._connection.close)
+
+    async def write(self, points: Sequence[Point]) -> Sequence[Rejected]:
+        """Store points; when it returns, all are durable but those that are returned with the reason.
+
+        A point that is there already gets the new values of the fields that are given, and keeps the others.
+        """
+        rejected: list[Rejected] = []
+        for start in range(0, len(points), ROWS_PER_TRANSACTION):
+            rejected += await self._run(partial(self._write, start, points[start : start + ROWS_PER_TRANSACTION]))
+        return rejected
+
+    async def count(self, measurement: str) -> int:
+        """Return how many points a measurement has."""
+        rows = await self._read("SELECT count(*) FROM point WHERE measurement = ?", measurement)
+        return int(rows[0][0])
+
+    async def select(self, measurement: str) -> Sequence[Point]:
+        """Return every point of a measurement, machine by machine, in order of time."""
+        rows = await self._read(_SELECT, measurement)
+        return [Point(measurement, _TAGS.decode(tags), _FIELDS.decode(fields), t_ns) for t_ns, tags, fields in rows]
+
+    async def _read(self, sql: str, measurement: str) -> Sequence[tuple[Any, ...]]:
+        return await self._run(lambda: self._connection.execute(sql, (measurement,)).fetchall())
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in _NOT_NOW:  # the low byte; the others tell the kind more closely
+                raise Busy(f"history {self._path}: {error}") from error
+            raise
+
+    def _open(self) -> None:
+        self._connection = sqlite3.connect(self._path, timeout=self._lock_wait_s, isolation_level=None)
+        self._connection.executescript(_SCHEMA)
+
+    def _write(self, start: int, points: Sequence[Point]) -> list[Rejected]:
+        rows: list[_Row] = []
+        rejected: list[Rejected] = []
+        for index, point in enumerate(points, start):
+            try:
+                line(point)
+            except Malformed as malformed:
+                rejected.append(Rejected(index, malformed.reason, malformed.detail))
+            else:
+                rows.append(_row(point))
+        with self._connection:  # rolls back if it raises
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(_UPSERT, rows)
+        return rejected
+
+
+def _row(point: Point) -> _Row:
+    tags = dict(point.tags)
+    machine = "/".join(tags.get(name, "") for name in ("tenant", "site", "machine"))
+    encode = msgspec.json.encode
+    return point.measurement, machine, point.t_ns, encode(point.tags).decode(), encode(point.fields).decode()

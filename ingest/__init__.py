@@ -1,0 +1,1 @@
+"""Ingest: from the machines' MQTT broker into the log."""

@@ -1,0 +1,116 @@
+"""Truth: what really happened in a simulation, kept beside it so that every metric and every decision can be scored."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+
+import msgspec
+
+from streams.core.codec import message_id, type_name
+from streams.core.telemetry import Ack, CommandRejected, Telemetry
+
+
+class RepTruth(msgspec.Struct, frozen=True, kw_only=True):
+    """What one repetition really was: what the catalogue's segmentation gives on its noise-free, unfiltered signal.
+
+    Lengths are in m or rad, velocities in m/s or rad/s, as the machine measures. `marks` are the sample indices of
+    concentric start and end, eccentric start and end. `loss_pct` is the velocity loss that fatigue alone causes,
+    without noise, against the freshest rep of the set (None when paced); `fatigue` is the share of velocity lost since
+    the session began; `symmetry_pct` is Robinson's index, positive when the right side is stronger.
+    """
+
+    marks: tuple[int, int, int, int]
+    rom: float
+    concentric_s: float
+    hold_s: float
+    eccentric_s: float
+    mean_velocity: float
+    work_J: float
+    power_W: float
+    load_N: float
+    loss_pct: float | None
+    fatigue: float
+    symmetry_pct: float
+
+
+CommandKey = tuple[str, str]
+"""Machine and command id."""
+
+
+class Ledger:
+    """Everything that the simulated fleet did: messages sent or withheld, reps as they were, commands and answers.
+
+    It grows by about 1 kB a rep and is meant for runs that are bounded by their caller.
+
+    Attributes
+    ----------
+    published, withheld : dict
+        Type of every message by its id: given to the network at least once; never given to it.
+    duplicated, delayed : set
+        Ids of the messages that were sent twice; of those that were held back.
+    truths : dict
+        What each rep was, by message id.
+    received, effects : Counter of (machine, command id)
+        How often a command reached its machine, and how often it changed what the machine holds to.
+    answers : dict
+        Every acknowledgement of a command, in order; `applied`, `expired` or `rejected: reason`.
+    reboots : Counter of str
+        By machine.
+
+    Examples
+    --------
+    >>> from streams.core.telemetry import Heartbeat
+    >>> ledger = Ledger()
+    >>> ledger.publish("acme/north/m1", Heartbeat(boot_id="b1", seq=0, t_us=1))
+    >>> ledger.published
+    {'acme/north/m1/b1/0': 'heartbeat'}
+    """
+
+    def __init__(self) -> None:
+        self.published: dict[str, str] = {}
+        self.withheld: dict[str, str] = {}
+        self.duplicated: set[str] = set()
+        self.delayed: set[str] = set()
+        self.truths: dict[str, RepTruth] = {}
+        self.received: Counter[CommandKey] = Counter()
+        self.effects: Counter[CommandKey] = Counter()
+        self.answers: defaultdict[CommandKey, list[str]] = defaultdict(list)
+        self.reboots: Counter[str] = Counter()
+
+    def publish(self, machine: str, message: Telemetry, *, is_delayed: bool = False) -> None:
+        """Note that a message is given to the network, at once or held back for a while."""
+        name = message_id(machine, message)
+        self.published[name] = type_name(message)
+        if is_delayed:
+            self.delayed.add(name)
+
+    def duplicate(self, machine: str, message: Telemetry) -> None:
+        """Note that a message is given to the network a second time."""
+        self.duplicated.add(message_id(machine, message))
+
+    def withhold(self, machine: str, message: Telemetry) -> None:
+        """Note that a message never leaves its machine."""
+        self.withheld[message_id(machine, message)] = type_name(message)
+
+    def answer(self, machine: str, ack: Ack) -> None:
+        """Note how a machine answered a command."""
+        outcome = f"rejected: {ack.reason}" if isinstance(ack, CommandRejected) else type_name(ack)[len("command_") :]
+        self.answers[machine, ack.command_id].append(outcome)
+
+    @property
+    def reps_published(self) -> int:
+        """How many different reps were given to the network."""
+        return sum(kind == "rep" for kind in self.published.values())
+
+    @property
+    def duplicate_effects(self) -> int:
+        """How many commands took effect more than once; must be 0."""
+        return sum(count > 1 for count in self.effects.values())
+
+    def lost(self, measured: Collection[str]) -> frozenset[str]:
+        """Return the ids of the reps that were published and are not among those that were measured."""
+        reps = {name for name, kind in self.published.items() if kind == "rep"}
+        return frozenset(reps.difference(measured))
+
+    def outcomes(self) -> Mapping[str, int]:
+        """Count the commands by their first answer: `applied`, `expired` or `rejected: reason`."""
+        return Counter(answers[0] for answers in self.answers.values())

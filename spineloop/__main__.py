@@ -1,0 +1,5 @@
+"""`python -m spineloop` is `spineloop`."""
+
+from spineloop.cli import main
+
+main()

@@ -1,0 +1,186 @@
+"""The command line. Each command is a few lines: read the settings, put the parts together, run, say what happened."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from spineloop import doctor as doctors
+from spineloop import embedded, logs, running, wiring
+from spineloop.embedded import Embedding
+from spineloop.exposition import Exposition
+from spineloop.settings import Settings, WrongSetting
+from streams.core.errors import BrokenPromise, Busy
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a traceback is for us, and belongs in a log
+    rich_markup_mode="markdown",
+    help="The open control loop for strength and spine-rehabilitation machines.",
+)
+topics_app = typer.Typer(no_args_is_help=True, help="Topics of the log in Kafka.")
+app.add_typer(topics_app, name="topics")
+
+_log = structlog.get_logger()
+EXIT_FAILED = 1
+EXIT_WRONG_SETTING = 2
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is one line, not a traceback."""
+    try:
+        app()
+    except WrongSetting as wrong:
+        _fail(str(wrong), EXIT_WRONG_SETTING)
+
+
+def _fail(message: str, code: int = EXIT_FAILED) -> None:
+    typer.echo(f"spineloop: {message}", err=True)
+    sys.exit(code)
+
+
+def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, None]]) -> None:
+    """Run one long-lived command; end with 1 if a promise was broken, and say which."""
+    settings = Settings.read()
+    logs.configure(settings.log_format, settings.log_level, role=name)
+    try:
+        asyncio.run(work(settings, Exposition()))
+    except (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError) as error:
+        for one in _leaves(error):
+            _log.error("ended", why=str(one), error=type(one).__name__, exc_info=_ours(one))
+        _fail(f"{name}: {_leaves(error)[0]}")
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [error]
+
+
+def _ours(error: BaseException) -> BaseException | None:
+    """Return the error itself if it is a defect, whose trace matters; None if its message says all."""
+    return None if isinstance(error, BrokenPromise | Busy | ValueError | OSError) else error
+
+
+def _role(name: str) -> None:
+    async def work(settings: Settings, exposition: Exposition) -> None:
+        async with wiring.opened(name, settings, exposition) as role:
+            await running.run([role], settings, exposition, asyncio.Event())
+
+    _run(name, work)
+
+
+@app.command()
+def ingest() -> None:
+    """Carry what machines say from the MQTT broker into the log.
+
+    Example: `SPINELOOP_MQTT_URL=mqtt://broker:1883 SPINELOOP_LOG_URL=kafka://kafka:9092 spineloop ingest`
+    """
+    _role("ingest")
+
+
+@app.command()
+def control() -> None:
+    """Turn reps into metrics, and metrics into commands. Several processes share the machines among themselves."""
+    _role("control")
+
+
+@app.command()
+def plan() -> None:
+    """Prescribe the next session of each patient. Several processes share the patients among themselves."""
+    _role("plan")
+
+
+@app.command()
+def history() -> None:
+    """Write metrics and commands to InfluxDB.
+
+    Example: `SPINELOOP_HISTORY_URL=http://influxdb:8086 SPINELOOP_HISTORY_PASSWORD=$TOKEN spineloop history`
+    """
+    _role("history")
+
+
+@app.command()
+def downlink() -> None:
+    """Send commands to the machines."""
+    _role("downlink")
+
+
+@app.command()
+def serve(
+    data: Annotated[Path, typer.Option(help="Folder for the log and the history.")],
+    mqtt: Annotated[
+        str | None, typer.Option(help="Broker to use instead of the embedded one: mqtt://host:port")
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port of the embedded broker on loopback.")] = 1883,
+) -> None:
+    """Run the whole loop in one process: one clinic, no servers to install.
+
+    Example: `spineloop serve --data ./data`
+    """
+
+    async def work(settings: Settings, exposition: Exposition) -> None:
+        embedding = Embedding(data=data, mqtt_url=mqtt, port=port)
+        async with embedded.opened(settings, embedding, exposition) as loop:
+            await running.run(loop.roles, loop.settings, exposition, asyncio.Event())
+
+    _run("serve", work)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Try each component that is configured; say what is wrong and how to mend it. Exit 1 if anything is wrong."""
+    settings = Settings.read()
+    logs.configure("console", "error")
+    findings = asyncio.run(doctors.examine(settings))
+    if as_json:
+        typer.echo(json.dumps(doctors.as_builtins(findings), indent=2))
+    else:
+        Console().print(doctors.table(findings))
+    if not all(finding.is_well for finding in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@topics_app.command()
+def create() -> None:
+    """Create the topics that are missing, with the configured number of partitions. Safe to repeat."""
+    settings = Settings.read()
+    logs.configure("console", "error")
+    try:
+        made = asyncio.run(wiring.create_topics(settings))
+    except (ValueError, Busy) as error:
+        return _fail(str(error))
+    typer.echo("\n".join(f"created {name}" for name in made) or "nothing to create")
+    return None
+
+
+@topics_app.command()
+def describe(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Show every topic: partitions, replication, clean-up, records, and what is not as it should be."""
+    settings = Settings.read()
+    logs.configure("console", "error")
+    try:
+        rows = msgspec.to_builtins(asyncio.run(wiring.describe_topics(settings)))
+    except (ValueError, Busy) as error:
+        return _fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return None
+    table = Table("topic", "partitions", "replication", "clean-up", "records", "differences")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console().print(table)
+    return None

@@ -1,0 +1,78 @@
+"""Exposition: the meters of this process for Prometheus, and whether it is alive and ready, over HTTP."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+from streams.core.meters import METERS, MeterName
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Bounds of every histogram in s; the budgets (20, 50 and 150 ms) are among them."""
+
+
+class Exposition:
+    """Counts what the shell did; a registry of its own, so that two in one process can't meet."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for name, meter in METERS.items():
+            match meter.kind:
+                case "counter":
+                    self._counters[name] = Counter(name, meter.meaning, meter.labels, registry=self.registry)
+                case "gauge":
+                    self._gauges[name] = Gauge(name, meter.meaning, meter.labels, registry=self.registry)
+                case "histogram":
+                    self._histograms[name] = Histogram(
+                        name, meter.meaning, meter.labels, registry=self.registry, buckets=SECONDS
+                    )
+
+    def count(self, name: MeterName, amount: float = 1.0, **labels: str) -> None:
+        """Add to a counter."""
+        counter = self._counters[name]
+        (counter.labels(**labels) if labels else counter).inc(amount)
+
+    def set(self, name: MeterName, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        gauge = self._gauges[name]
+        (gauge.labels(**labels) if labels else gauge).set(value)
+
+    def observe(self, name: MeterName, value: float, **labels: str) -> None:
+        """Add an observation to a histogram."""
+        histogram = self._histograms[name]
+        (histogram.labels(**labels) if labels else histogram).observe(value)
+
+    def text(self) -> bytes:
+        """Write all meters as Prometheus reads them."""
+        return generate_latest(self.registry)
+
+
+@asynccontextmanager
+async def served(exposition: Exposition, host: str, port: int, is_ready: Callable[[], bool]) -> AsyncIterator[None]:
+    """Answer `/metrics`, `/healthz` (alive) and `/readyz` (200 once `is_ready`, else 503) while the block runs."""
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=exposition.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        return web.Response(text="ready\n") if is_ready() else web.Response(text="not ready\n", status=503)
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        yield
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,163 @@
+"""Settings: frozen, from one TOML file and the environment; a wrong one is a one-line error that names it."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import fields
+
+from streams.core import policy
+from streams.core.errors import Malformed
+
+PREFIX = "SPINELOOP_"
+FILE = PREFIX + "CONFIG"
+"""Names the TOML file; every other variable overrides a value of it."""
+
+_SCHEMES: Mapping[str, tuple[str, ...]] = {
+    "mqtt_url": ("mqtt",),
+    "log_url": ("kafka", "sqlite"),
+    "history_url": ("http", "https", "sqlite"),
+}
+
+
+class WrongSetting(Exception):
+    """A setting can't be used; the message is one line that names it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that can be set. `SPINELOOP_LOG_URL` in the environment is `log_url` in the file.
+
+    Parameters
+    ----------
+    mqtt_url : str
+        `mqtt://host:port` of the machines' broker.
+    mqtt_username, mqtt_password : str or None
+        Credentials there.
+    ingest_client_id, downlink_client_id : str
+        Fixed client ids: the broker keeps their sessions. Each process of a role needs its own.
+    ingest_tenant, ingest_site : str
+        Which machines this bridge hears; `+` is all. Several bridges need disjoint ones.
+    log_url : str
+        `kafka://host:port[,host:port]` or `sqlite:///path/to/directory`.
+    partitions, replication : int
+        Of every topic, when topics are created.
+    kafka_session_timeout_s : float
+        After this silence a worker of a group is replaced.
+    instance : str
+        Name of this process within its role; gives its partitions back to it after a restart. Empty: any.
+    history_url : str
+        `http://host:8086` (InfluxDB) or `sqlite:///path/to/directory`.
+    history_database, history_retention : str
+        Where points go: on InfluxDB 2 that is the bucket `database/retention`.
+    history_user, history_password : str
+        Any user name and an API token as password on InfluxDB 2.
+    http_host, http_port : str, int
+        Where `/metrics`, `/healthz` and `/readyz` answer; port 0 switches them off.
+    log_format, log_level : str
+        Structured logs on stderr.
+    checkpoint_s : float
+        Longest time between a change and the checkpoint that covers it.
+    stall_s : float
+        Lag without progress for so long ends a process.
+    policy_file : str
+        TOML file of the clinic's policy; empty takes the defaults.
+    """
+
+    mqtt_url: str = "mqtt://127.0.0.1:1883"
+    mqtt_username: str | None = None
+    mqtt_password: str | None = None
+    ingest_client_id: str = "spineloop-ingest-0"
+    downlink_client_id: str = "spineloop-downlink-0"
+    ingest_tenant: str = "+"
+    ingest_site: str = "+"
+    log_url: str = "kafka://127.0.0.1:9092"
+    partitions: Annotated[int, Meta(ge=1, le=1_000)] = 12
+    replication: Annotated[int, Meta(ge=1, le=10)] = 1
+    kafka_session_timeout_s: Annotated[float, Meta(ge=6.0, le=300.0)] = 10.0
+    instance: str = ""
+    history_url: str = "http://127.0.0.1:8086"
+    history_database: str = "telemetry"
+    history_retention: str = "raw"
+    history_user: str = "spineloop"
+    history_password: str = ""
+    http_host: str = "127.0.0.1"
+    http_port: Annotated[int, Meta(ge=0, le=65_535)] = 9464
+    log_format: Literal["json", "console"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    checkpoint_s: Annotated[float, Meta(ge=0.01, le=60.0)] = 0.25
+    stall_s: Annotated[float, Meta(ge=1.0, le=3_600.0)] = 60.0
+    policy_file: str = ""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the file that the environment names, then the environment.
+
+        Raises
+        ------
+        WrongSetting
+            One line that names the setting and what is wrong with it.
+
+        Examples
+        --------
+        >>> Settings.read({"SPINELOOP_PARTITIONS": "24"}).partitions
+        24
+        >>> Settings.read({"SPINELOOP_PARTITIONS": "many"})
+        Traceback (most recent call last):
+        ...
+        spineloop.settings.WrongSetting: SPINELOOP_PARTITIONS: Expected `int`, got `str`
+        """
+        told = _from_file(environment[FILE]) if environment.get(FILE) else {}
+        told |= _from_environment(environment)
+        try:
+            settings = msgspec.convert(told, cls, strict=False)
+        except msgspec.ValidationError as error:
+            raise WrongSetting(_one_line(str(error))) from error
+        for name, schemes in _SCHEMES.items():
+            _check_url(name, getattr(settings, name), schemes)
+        return settings
+
+    def policy(self) -> policy.Policy:
+        """Read the policy file, or take the defaults. Raises WrongSetting."""
+        if not self.policy_file:
+            return policy.DEFAULT
+        try:
+            return policy.read(Path(self.policy_file).read_bytes())
+        except (OSError, Malformed) as error:
+            raise WrongSetting(f"{PREFIX}POLICY_FILE: {error}") from error
+
+
+def _from_file(path: str) -> dict[str, Any]:
+    try:
+        return msgspec.toml.decode(Path(path).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise WrongSetting(f"{FILE}: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    known = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
+    unknown = [name for name in environment if name.startswith(PREFIX) and name not in known and name != FILE]
+    if unknown:
+        raise WrongSetting(f"{min(unknown)}: no such setting; known are {', '.join(sorted(known))}")
+    return {known[name]: value for name, value in environment.items() if name in known}
+
+
+def _one_line(message: str) -> str:
+    """Put the setting's name in front of what msgspec says of it."""
+    found = re.fullmatch(r"(?P<what>.*) - at `\$\.(?P<name>\w+)`", message)
+    if found is None:
+        return message
+    return f"{PREFIX}{found['name'].upper()}: {found['what']}"
+
+
+def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(url)
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    if parts.scheme not in schemes:
+        raise WrongSetting(f"{PREFIX}{name.upper()}: expected {wanted}..., got {url!r}")
+    if not (parts.netloc or parts.path.strip("/")):
+        raise WrongSetting(f"{PREFIX}{name.upper()}: {url!r} names no place")

@@ -1,0 +1,218 @@
+"""Wiring: the one place where clients are built and rooms are joined."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from adaptors import history as histories
+from adaptors import kafka_topics, mqtt_client
+from adaptors.delivery import Delivery, Pace
+from adaptors.downlink import Downlink
+from adaptors.history import History
+from adaptors.influx_history import InfluxAddress, open_influx_history
+from adaptors.kafka_log import open_kafka_log
+from adaptors.kafka_topics import TopicRow
+from adaptors.mqtt_connection import Connection
+from adaptors.sqlite_history import open_sqlite_history
+from adaptors.sqlite_log import open_sqlite_log
+from ingest.bridge import Bridge, BridgeSettings, site_filter
+from spineloop.settings import Settings
+from streams.core.controller import Controller
+from streams.core.meters import Meters
+from streams.core.planning import Planner
+from streams.core.topics import COMMAND
+from streams.engine import Engine, EngineSettings
+from streams.log import Log
+
+MQTT_SESSION_S = 7 * 86_400
+"""How long the broker keeps what the bridge has not taken, in s: longer than any outage that we want to survive."""
+
+DOWNLINK = "downlink"
+DOWNLINK_PACE = Pace(max_records=500, linger_s=0.0, longest_retry_s=1.0)
+"""A command waits for nothing; five hundred in flight are well below what the broker grants."""
+
+
+class Role(msgspec.Struct, frozen=True):
+    """One of the things that a process can be: its name, what it does until told to stop, whether it is ready."""
+
+    name: str
+    run: Callable[[asyncio.Event], Awaitable[None]]
+    is_ready: Callable[[], bool]
+
+
+class Sink(histories.Sink, Protocol):
+    """A history that can also be asked, for the report of a demo."""
+
+    async def count(self, measurement: str) -> int:
+        """Count the points of a measurement."""
+
+
+def wall_clock_ms() -> int:
+    """Return the time in ms since 1970; the ingest time of a message is the only clock that reducers see."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
+    """Open the log that the settings name."""
+    url = urlsplit(settings.log_url)
+    if url.scheme == "sqlite":
+        async with open_sqlite_log(_folder(url.path) / "log.db", settings.partitions) as log:
+            yield log
+    else:
+        name = f"spineloop-{role}"
+        async with open_kafka_log(
+            url.netloc,
+            client_id=name,
+            session_timeout_ms=round(1_000 * settings.kafka_session_timeout_s),
+            heartbeat_ms=round(300 * settings.kafka_session_timeout_s),
+            instance=f"{name}-{settings.instance}" if settings.instance else None,
+        ) as log:
+            yield log
+
+
+@asynccontextmanager
+async def open_history(settings: Settings) -> AsyncIterator[Sink]:
+    """Open the history that the settings name."""
+    url = urlsplit(settings.history_url)
+    if url.scheme == "sqlite":
+        async with open_sqlite_history(_folder(url.path) / "history.db") as sink:
+            yield sink
+    else:
+        address = InfluxAddress(
+            url=settings.history_url,
+            database=settings.history_database,
+            retention=settings.history_retention,
+            user=settings.history_user,
+            password=settings.history_password,
+        )
+        async with open_influx_history(address) as sink:
+            await sink.prepare()
+            yield sink
+
+
+def _folder(path: str) -> Path:
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Callable[[], Awaitable[Connection]]:
+    """Return what makes a connection to the machines' broker, each time with the same session."""
+    password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
+    return partial(
+        mqtt_client.connect,
+        settings.mqtt_url,
+        client_id=client_id,
+        username=settings.mqtt_username,
+        password=password,
+        session_expiry_s=session_expiry_s,
+    )
+
+
+def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
+    """Carry what machines say into the log."""
+    bridge = Bridge(
+        connect(settings, settings.ingest_client_id, session_expiry_s=MQTT_SESSION_S),
+        log,
+        meters,
+        now_ms=wall_clock_ms,
+        settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
+    )
+    return Role("ingest", bridge.run, lambda: bridge.ready)
+
+
+def control(settings: Settings, log: Log, meters: Meters) -> Role:
+    """Turn telemetry into metrics and commands."""
+    engine = Engine(Controller(settings.policy()), log, meters, _pace(settings))
+    return Role("control", engine.run, lambda: engine.ready)
+
+
+def plan(settings: Settings, log: Log, meters: Meters) -> Role:
+    """Turn what is known of patients into prescriptions."""
+    engine = Engine(Planner(settings.policy()), log, meters, _pace(settings))
+    return Role("plan", engine.run, lambda: engine.ready)
+
+
+def _pace(settings: Settings) -> EngineSettings:
+    return EngineSettings(checkpoint_s=settings.checkpoint_s, stall_s=settings.stall_s)
+
+
+def history(log: Log, sink: Sink, meters: Meters) -> Role:
+    """Keep metrics and commands."""
+    deliveries = [
+        Delivery(
+            log,
+            topic,
+            group,
+            History(sink, log, meters).store,
+            pace=histories.PACE,
+            dice=random.random,
+            meters=meters,
+        )
+        for topic, group in histories.GROUPS.items()
+    ]
+
+    async def run(stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for delivery in deliveries:
+                tasks.create_task(delivery.run(stop))
+
+    return Role("history", run, lambda: all(delivery.ready for delivery in deliveries))
+
+
+def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
+    """Send commands to machines."""
+    sender = Downlink(connect(settings, settings.downlink_client_id), log, meters, now_ms=wall_clock_ms)
+    delivery = Delivery(log, COMMAND, DOWNLINK, sender.deliver, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
+    return Role("downlink", delivery.run, lambda: delivery.ready)
+
+
+@asynccontextmanager
+async def opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator[Role]:
+    """Build one role with clients of its own, as a process of the distributed way needs it."""
+    async with open_log(settings, name) as log:
+        if name == "history":
+            async with open_history(settings) as sink:
+                yield history(log, sink, meters)
+        else:
+            yield WITH_LOG[name](settings, log, meters)
+
+
+WITH_LOG: Mapping[str, Callable[[Settings, Log, Meters], Role]] = {
+    "ingest": ingest,
+    "control": control,
+    "plan": plan,
+    "downlink": downlink,
+}
+ROLES: Sequence[str] = ("ingest", "control", "plan", "history", "downlink")
+
+
+def all_roles(settings: Settings, log: Log, sink: Sink, meters: Meters) -> list[Role]:
+    """Build every role on one log, as the embedded way needs it."""
+    return [*(build(settings, log, meters) for build in WITH_LOG.values()), history(log, sink, meters)]
+
+
+async def create_topics(settings: Settings) -> list[str]:
+    """Create the topics that are missing in Kafka; return their names. Raises ValueError and Busy."""
+    return await kafka_topics.create_topics(_kafka(settings), settings.partitions, settings.replication)
+
+
+async def describe_topics(settings: Settings) -> list[TopicRow]:
+    """Tell of every topic what is there. Raises ValueError and Busy."""
+    return await kafka_topics.describe_topics(_kafka(settings))
+
+
+def _kafka(settings: Settings) -> str:
+    url = urlsplit(settings.log_url)
+    if url.scheme != "kafka":
+        raise ValueError(f"SPINELOOP_LOG_URL is {settings.log_url!r}: only Kafka has topics to create")
+    return url.netloc

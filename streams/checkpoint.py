@@ -1,0 +1,177 @@
+"""Checkpoint: the state of one partition's keys, which of them changed, and how both are written and read back.
+
+Each key is stored with the position up to which its state is true, and each checkpoint with the position up to which
+all keys are. A state at a position is a function of the log alone (E4), so two records of one key are never in
+conflict: the one with the higher position is simply newer. Reading back is therefore a join, and a late checkpoint of a
+replaced worker can't set anything back, whatever part of the keys it holds (docs/decisions/0003).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from streams.core.errors import BrokenPromise
+from streams.core.records import NewRecord, Record
+from streams.core.stage import MAX_STATE_BYTES, Stage
+from streams.core.topics import STATE_MAX_BATCH_BYTES
+
+POSITION_KEY = b"\x00position"
+"""Key of the position record; no machine and no patient can have it."""
+
+ENTRY_OVERHEAD_BYTES = 64
+"""Most that a record batch adds to an entry's key and value, in bytes: lengths, offsets and timestamps as varints."""
+
+
+Entries = list[tuple[bytes, bytes]]
+
+
+class Kept(msgspec.Struct, frozen=True, array_like=True):
+    """The state of one key as stored: true up to, not including, `position`; `quarantine` says why it is frozen."""
+
+    position: int
+    state: bytes | None
+    quarantine: str | None = None
+
+
+class _Live:
+    """One key in memory; its state is decoded when it is first needed, so that a restore is quick."""
+
+    __slots__ = ("position", "quarantine", "saved", "state")
+
+    def __init__(self, kept: Kept) -> None:
+        self.position = kept.position
+        self.quarantine = kept.quarantine
+        self.saved: bytes | None = kept.state
+        self.state: Any = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Kept).decode
+
+
+def position_entry(position: int) -> tuple[bytes, bytes]:
+    r"""Build the entry that says up to where a checkpoint covers every key.
+
+    Examples
+    --------
+    >>> position_entry(7)[0]
+    b'\x00position'
+    """
+    return POSITION_KEY, _encode(Kept(position, None))
+
+
+class State:
+    """All keys of one partition."""
+
+    def __init__(self, stage: Stage[Any, Any]) -> None:
+        self._stage = stage
+        self._keys: dict[bytes, _Live] = {}
+        self._dirty: dict[bytes, None] = {}
+        self._moved = False
+        self.position = 0
+        self.reached_ms = 0
+        self.end = 0
+
+    def __len__(self) -> int:
+        """Count the keys."""
+        return len(self._keys)
+
+    def join(self, records: Iterable[Record]) -> None:
+        """Read stored entries; of two entries of a key the one with the higher position counts."""
+        for record in records:
+            if record.value is None:
+                continue
+            kept = _decode(record.value)
+            if record.key == POSITION_KEY:
+                self.position = max(self.position, kept.position)
+            elif record.key not in self._keys or self._keys[record.key].position <= kept.position:
+                self._keys[record.key] = _Live(kept)
+            else:  # an older one after a newer one: compaction would keep the wrong one
+                self.touch([record.key])
+
+    def is_new(self, record: Record) -> bool:
+        """Tell whether the key's state does not yet cover this record."""
+        live = self._keys.get(record.key)
+        return live is None or record.offset >= live.position
+
+    def is_quarantined(self, key: bytes) -> bool:
+        """Tell whether a key is frozen."""
+        live = self._keys.get(key)
+        return live is not None and live.quarantine is not None
+
+    def step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401 - the stage's own item
+        """Let the stage reduce one item. If it raises, the state is as it was."""
+        live = self._keys.get(record.key)
+        if live is None:
+            live = _Live(Kept(record.offset, None))
+        if live.state is None:
+            live.state = self._stage.start(record.key) if live.saved is None else self._stage.restore(live.saved)
+        state, outputs = self._stage.step(live.state, item, record.timestamp_ms)
+        live.state, live.saved = state, None
+        self._changed(record, live)
+        return outputs
+
+    def quarantine(self, record: Record, why: str) -> None:
+        """Freeze a key as it was before this record."""
+        live = self._keys.get(record.key) or _Live(Kept(record.offset, None))
+        live.quarantine = why
+        self._changed(record, live)
+
+    def release(self, key: bytes) -> None:
+        """Lift a quarantine."""
+        self._keys[key].quarantine = None
+
+    def reach(self, position: int) -> None:
+        """Take note that every record before `position` has been dealt with."""
+        self.position = position
+        self._moved = True
+
+    def touch(self, keys: Iterable[bytes]) -> None:
+        """Have these keys written again, as they are."""
+        for key in keys:
+            if key in self._keys:
+                self._dirty[key] = None
+                self._moved = True
+
+    def _changed(self, record: Record, live: _Live) -> None:
+        live.position = record.offset + 1
+        self._keys[record.key] = live
+        self.reached_ms = max(self.reached_ms, record.timestamp_ms)
+        self._dirty[record.key] = None
+
+    @property
+    def is_dirty(self) -> bool:
+        """Tell whether a checkpoint would say anything new."""
+        return self._moved
+
+    @property
+    def dirty_keys(self) -> int:
+        """Count the keys that changed since the last snapshot."""
+        return len(self._dirty)
+
+    def snapshot(self) -> list[Entries]:
+        """Return the entries of all keys that changed, the position last, and take them as written.
+
+        One list, which is one record batch (E2). Only if that would not fit are there several: keys first, then the
+        position, so that a crash between them leaves keys ahead of the position, which reading back understands.
+        """
+        batches: list[Entries] = [[]]
+        room = STATE_MAX_BATCH_BYTES
+        for entry in [*(self._entry(key, self._keys[key]) for key in self._dirty), position_entry(self.position)]:
+            size = len(entry[0]) + len(entry[1]) + ENTRY_OVERHEAD_BYTES
+            if size > room:
+                batches.append([])
+                room = STATE_MAX_BATCH_BYTES
+            batches[-1].append(entry)
+            room -= size
+        self._dirty = {}
+        self._moved = False
+        return batches
+
+    def _entry(self, key: bytes, live: _Live) -> tuple[bytes, bytes]:
+        if live.saved is None and live.state is not None:
+            live.saved = self._stage.save(live.state)
+            if len(live.saved) > MAX_STATE_BYTES:
+                raise BrokenPromise(f"state of {key.decode()} has {len(live.saved)} bytes, at most {MAX_STATE_BYTES}")
+        return key, _encode(Kept(live.position, live.saved, live.quarantine))

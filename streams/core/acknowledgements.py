@@ -1,0 +1,82 @@
+"""Acknowledgements: how a command ends, in exactly one of applied, rejected and expired, and what if nobody answers."""
+
+from msgspec.structs import replace
+
+from streams.core.commands import Command
+from streams.core.outputs import repeated
+from streams.core.results import CommandClosed, Outcome
+from streams.core.session import MAX_CLOSED, Heard, Pending
+from streams.core.telemetry import Ack, CommandApplied, CommandExpired, CommandRejected
+from streams.core.turn import Turn
+
+ACK_GRACE_MS = 10_000
+"""How long after its expiry a command may still be acknowledged, in ms of log time: the way back takes time too."""
+
+_VOID = frozenset({"cue", "prescribe"})
+"""Actions that are void when they are not acknowledged; all others are repeated (S12)."""
+
+
+def heard(turn: Turn, told: Heard, message: Ack) -> None:
+    """Close the command that is acknowledged; a command that is closed already stays as it is."""
+    pending = next((one for one in turn.state.pending if one.command.command_id == message.command_id), None)
+    if pending is None:
+        if message.command_id not in turn.state.closed:
+            turn.notice(told.id, "unknown_command", message.command_id, "warning")
+        return
+    match message:
+        case CommandApplied(load_N=load_N):
+            _take_effect(turn, pending.command, load_N)
+            _close(turn, pending.command, told.id, "applied")
+        case CommandRejected(reason=reason):
+            _close(turn, pending.command, told.id, "rejected", reason)
+        case CommandExpired():
+            _close(turn, pending.command, told.id, "expired", "told by the machine")
+
+
+def look_after_pending(turn: Turn, cause: str) -> None:
+    """Close what can no longer be acknowledged; repeat a decrease that was not acknowledged in time (S12)."""
+    for pending in turn.state.pending:
+        command = pending.command
+        if turn.now_ms > command.expires_ms + ACK_GRACE_MS:
+            _close(turn, command, cause, "expired", "unacknowledged")
+        elif _is_overdue(turn, pending):
+            again = replace(pending, sent_ms=turn.now_ms, tries=pending.tries + 1)
+            turn.change(pending=tuple(again if one is pending else one for one in turn.state.pending))
+            turn.records.append(repeated(command, again.tries, turn.now_ms))
+            attempt = f"{command.command_id}#{again.tries}"
+            turn.notice(attempt, "unacknowledged", f"{command.action} sent again", "alarm")
+
+
+def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
+    """Take over what the machine now holds."""
+    if load_N is not None:
+        turn.change_session(load_N=load_N)
+    for change in command.changes:
+        if change.quantity in {"window_lo", "window_hi"} and turn.session and turn.session.prescription:
+            turn.change_session(prescription=replace(turn.session.prescription, **{change.quantity: change.new}))
+
+
+def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: str = "") -> None:
+    turn.change(
+        pending=tuple(one for one in turn.state.pending if one.command.command_id != command.command_id),
+        closed=(*turn.state.closed, command.command_id)[-MAX_CLOSED:],
+    )
+    turn.say(
+        CommandClosed(
+            id=f"{command.command_id}/closed",
+            machine=turn.state.machine,
+            cause=cause,
+            at_ms=turn.now_ms,
+            command_id=command.command_id,
+            rule=command.rule,
+            action=command.action,
+            outcome=outcome,
+            reason=reason,
+        )
+    )
+
+
+def _is_overdue(turn: Turn, pending: Pending) -> bool:
+    waited_ms = turn.now_ms - pending.sent_ms
+    in_time = turn.now_ms < pending.command.expires_ms or pending.command.action == "stop"
+    return pending.command.action not in _VOID and waited_ms > 1_000 * turn.policy.ack_timeout_s and in_time

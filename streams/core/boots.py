@@ -1,0 +1,207 @@
+"""Boots: the order and the life of a machine's boots. What is due is heard, what can't wait is heard at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from streams.core import acknowledgements, codec, order, reps, visit
+from streams.core.order import Hole
+from streams.core.plans import PlanMade
+from streams.core.session import MAX_PAST_BOOTS, Boot, Heard
+from streams.core.session_rules import LinkLoss
+from streams.core.telemetry import (
+    ButtonPressed,
+    ClinicianEdited,
+    CommandApplied,
+    CommandExpired,
+    CommandRejected,
+    FaultRaised,
+    Online,
+    Ordered,
+    Presence,
+    Released,
+    Rep,
+    Screened,
+    SessionEnded,
+    SessionRequested,
+    SessionStarted,
+    SetEnded,
+    SetStarted,
+    SymptomReported,
+)
+from streams.core.turn import AFTER_LOSS, Turn
+
+
+def ordered(turn: Turn, heard: Heard) -> None:
+    """Act on a message in its boot's order; on what can't wait, at once."""
+    boot = _boot_of(turn, heard)
+    if boot is None:
+        return _of_past_boot(turn, heard)
+    if order.is_repeated(boot, heard.message.seq):
+        return None
+    if order.is_given_up(boot, heard.message.seq):
+        turn.change(boot=order.fill(boot, heard.message.seq))
+        return _too_late(turn, heard)
+    if heard.message.seq > boot.due and _is_urgent(turn, heard.message):
+        turn.change(boot=order.place_now(boot, heard))
+        return _hear(turn, heard)
+    boot, due = order.place(boot, heard, turn.now_ms)
+    turn.change(boot=boot)
+    return _act_on(turn, due)
+
+
+def _act_on(turn: Turn, due: Sequence[Heard | Hole]) -> None:
+    for one in due:
+        if isinstance(one, Hole):
+            _lost(turn, one)
+        else:
+            _note_clock(turn, one)
+            _hear(turn, one)
+
+
+def _boot_of(turn: Turn, heard: Heard) -> Boot | None:
+    """Return the boot that is running, after a change to a new one; None if the message is of an earlier one."""
+    message, boot = heard.message, turn.state.boot
+    if boot is not None and boot.boot_id == message.boot_id:
+        return boot
+    if any(past.boot_id == message.boot_id for past in turn.state.past):
+        return None
+    _begin_boot(turn, heard.id, message.boot_id)
+    return turn.state.boot
+
+
+def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
+    """Close what the machine forgot when it restarted."""
+    old = turn.state.boot
+    if old is not None:
+        old, due = order.release(old, turn.now_ms, all_of_it=True)
+        turn.change(boot=old)
+        _act_on(turn, due)
+        turn.change(past=(*turn.state.past, old)[-MAX_PAST_BOOTS:])
+    turn.change(boot=Boot(boot_id), last_sequence=-1)
+    if turn.running is not None:
+        _link_lost(turn, cause, "rebooted")
+    if turn.session is not None:
+        visit.close_session(turn, cause, "rebooted")
+
+
+def _of_past_boot(turn: Turn, heard: Heard) -> None:
+    seq = heard.message.seq
+    past = next(one for one in turn.state.past if one.boot_id == heard.message.boot_id)
+    if order.is_repeated(past, seq):
+        return
+    told = order.fill(past, seq) if order.is_given_up(past, seq) else order.place_now(past, heard)
+    turn.change(past=tuple(told if one is past else one for one in turn.state.past))
+    _too_late(turn, heard)
+
+
+def _too_late(turn: Turn, heard: Heard) -> None:
+    """Take a message whose moment has passed: a rep is measured, an acknowledgement counts, danger is danger.
+
+    It decides nothing else: its set went on, or ended, without it.
+    """
+    if _is_urgent(turn, heard.message):
+        _hear(turn, heard)
+        return
+    match heard.message:
+        case Rep():
+            turn.say(reps.rep_measured(turn, heard, heard.message, None, ()))
+        case CommandApplied() | CommandRejected() | CommandExpired():
+            acknowledgements.heard(turn, heard, heard.message)
+        case _:
+            turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
+
+
+def _is_urgent(turn: Turn, message: Ordered) -> bool:
+    match message:
+        case SymptomReported(symptom=symptom, pain_nrs=pain):
+            return symptom != "none" or (pain is not None and pain > turn.policy.pain_stop)
+        case ButtonPressed(button="stop") | FaultRaised():
+            return True
+    return False
+
+
+def _lost(turn: Turn, hole: Hole) -> None:
+    if turn.set is not None:
+        turn.change_set(missing=turn.set.missing + hole.count)
+    if turn.session is not None:
+        turn.change_session(missing=turn.session.missing + hole.count)
+    turn.notice(hole.before, "messages_lost", f"{hole.count} messages never came", "warning")
+
+
+def _hear(turn: Turn, heard: Heard) -> None:
+    """Let one message change the session."""
+    message = heard.message
+    hear = HEARD.get(type(message))
+    if hear is not None:
+        hear(turn, heard, message)
+
+
+def _note_clock(turn: Turn, heard: Heard) -> None:
+    """Watch the device clock of messages in their order: a long silence is lost heartbeats, a step back a jump."""
+    boot, message = turn.state.boot, heard.message
+    if boot is None:
+        return
+    if boot.t_us is not None:
+        silent_s = (message.t_us - boot.t_us) * 1e-6
+        if silent_s > turn.policy.heartbeat_s * turn.policy.heartbeat_missed and turn.running is not None:
+            _link_lost(turn, heard.id, "heartbeat_lost")
+        elif silent_s < 0.0:
+            turn.notice(heard.id, "clock_jumped", f"device clock went back by {-silent_s:.3f} s", "warning")
+    turn.change(boot=replace(boot, t_us=message.t_us))
+
+
+def presence(turn: Turn, cause: str, message: Presence) -> None:
+    """Take note that a machine is there, in which boot and what it can do, or that it is gone."""
+    known = turn.state.boot is not None and turn.state.boot.boot_id == message.boot_id
+    if any(past.boot_id == message.boot_id for past in turn.state.past):
+        return  # a retained message of an earlier boot, handed out again
+    if isinstance(message, Online):
+        if not known:
+            _begin_boot(turn, cause, message.boot_id)
+        turn.change(online=True, capabilities=message.capabilities)
+    elif known and turn.state.online:
+        turn.change(online=False)
+        if turn.running is not None:
+            _link_lost(turn, cause, "offline")
+
+
+def _link_lost(turn: Turn, cause: str, loss: LinkLoss) -> None:
+    due = 0 if turn.state.boot is None else turn.state.boot.due
+    turn.ask("event", cause, 8 * max(due - 1, 0) + AFTER_LOSS, link_loss=loss)
+
+
+def planned(turn: Turn, plan: PlanMade) -> None:
+    """Issue the planner's command if it is still wanted: the same boot, the session requested and not yet begun."""
+    wish, session, boot = plan.command, turn.session, turn.state.boot
+    seen = wish.command_id in turn.state.closed or any(
+        one.command.command_id == wish.command_id for one in turn.state.pending
+    )
+    if seen:
+        return
+    wanted = session is not None and session.id == wish.session and not session.started
+    if not wanted or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
+        turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")
+        return
+    turn.planned(plan)
+
+
+HEARD: Mapping[type, Callable[[Turn, Heard, Any], None]] = {
+    Rep: reps.count,
+    SessionRequested: visit.requested,
+    SessionStarted: visit.started,
+    SessionEnded: visit.ended,
+    SetStarted: visit.set_started,
+    SetEnded: visit.set_ended,
+    SymptomReported: visit.symptom,
+    ButtonPressed: visit.raised,
+    FaultRaised: visit.raised,
+    Screened: visit.screened,
+    ClinicianEdited: visit.edited,
+    Released: visit.released,
+    CommandApplied: acknowledgements.heard,
+    CommandRejected: acknowledgements.heard,
+    CommandExpired: acknowledgements.heard,
+}
+"""What each message does; one that is not listed (a heartbeat, a confirmation) only moves the clock."""

@@ -1,0 +1,102 @@
+"""The controller: everything that one machine says, reduced to metrics, summaries and commands.
+
+`prepare` decodes and measures a whole poll at once. `step` puts the messages of a machine into order (`boots`), lets
+each change the session (`visit`, `reps`), asks the rules (`session_rules`) and lets the envelope judge every command
+(`turn`); acknowledgements close them (`acknowledgements`).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from streams.core import acknowledgements, boots, codec, policy
+from streams.core.errors import Malformed
+from streams.core.measure import Measured, measure
+from streams.core.outputs import quarantine_notice
+from streams.core.plans import PlanMade
+from streams.core.policy import Policy
+from streams.core.records import Header, NewRecord, Record
+from streams.core.session import Heard, MachineState
+from streams.core.telemetry import Offline, Online, Rep, Telemetry
+from streams.core.topics import CONTROLLER_STATE, TELEMETRY
+from streams.core.turn import Turn
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """One telemetry record, understood: its machine, its id, what it says, a rep's measurements, trace headers."""
+
+    machine: str
+    id: str
+    message: Telemetry | PlanMade
+    measured: Measured | None = None
+    trace: tuple[Header, ...] = ()
+
+
+class Controller:
+    """The stage keyed by machine. Pure: it holds nothing but the policy."""
+
+    name = "control"
+    topic = TELEMETRY
+    state_topic = CONTROLLER_STATE
+
+    def __init__(self, chosen: Policy = policy.DEFAULT) -> None:
+        self._policy = chosen
+        self._digest = policy.digest(chosen)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(MachineState).decode
+
+    def prepare(self, records: Sequence[Record]) -> Sequence[Arrival | Malformed]:
+        """Decode every record and measure all reps among them together."""
+        arrivals = [_understand(record) for record in records]
+        places = [n for n, one in enumerate(arrivals) if isinstance(one, Arrival) and isinstance(one.message, Rep)]
+        reps: list[Rep] = [arrivals[n].message for n in places]  # type: ignore[union-attr, misc]  # just selected
+        for n, rep, measured in zip(places, reps, measure(reps), strict=True):
+            arrivals[n] = replace(arrivals[n], message=_without_samples(rep), measured=measured)  # type: ignore[type-var]
+        return arrivals
+
+    def start(self, key: bytes) -> MachineState:
+        """Know nothing of a machine."""
+        return MachineState(key.decode())
+
+    def step(self, state: MachineState, item: Arrival, now_ms: int) -> tuple[MachineState, Sequence[NewRecord]]:
+        """Reduce one arrival."""
+        turn = Turn(state, now_ms, self._policy, self._digest, item.trace)
+        match item.message:
+            case Online() | Offline():
+                boots.presence(turn, item.id, item.message)
+            case PlanMade():
+                boots.planned(turn, item.message)
+            case _:
+                boots.ordered(turn, Heard(item.id, item.message, item.measured))
+        acknowledgements.look_after_pending(turn, item.id)
+        return turn.state, turn.records
+
+    def save(self, state: MachineState) -> bytes:
+        """Write a state."""
+        return self._encode(state)
+
+    def restore(self, saved: bytes) -> MachineState:
+        """Read a state."""
+        return self._decode(saved)
+
+    def alarm(self, record: Record, detail: str) -> Sequence[NewRecord]:
+        """Tell the operator that a machine's state is frozen."""
+        return quarantine_notice(record, detail)
+
+
+def _understand(record: Record) -> Arrival | Malformed:
+    try:
+        machine = record.key.decode()
+        message = codec.decode_telemetry(machine, record.value or b"")
+        trace = tuple(item for item in record.headers if item[0] == "traceparent")
+        identity = message.command.cause if isinstance(message, PlanMade) else codec.message_id(machine, message)
+        return Arrival(machine, identity, message, None, trace)
+    except UnicodeDecodeError as error:
+        return Malformed("bad_key", str(error))
+    except Malformed as malformed:
+        return malformed
+
+
+def _without_samples(rep: Rep) -> Rep:
+    return replace(rep, force=b"", position=b"", force_left=None, force_right=None)

@@ -1,0 +1,49 @@
+"""Dead letters: records that could not be understood, kept unchanged, with Kafka Connect's headers that say why."""
+
+from streams.core.records import Header, NewRecord, Record, header
+from streams.core.topics import DEAD_LETTER
+
+PREFIX = "__connect.errors."
+MAX_TRACE_BYTES = 8_192
+"""Longest stack trace that is kept, in bytes: the end of it names the defect."""
+
+
+def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: str, trace: str = "") -> NewRecord:
+    """Put a record aside with its reason.
+
+    Parameters
+    ----------
+    record : Record or NewRecord
+        What could not be understood; key, value, headers and timestamp are kept.
+    stage : str
+        Who could not: `ingest`, `controller`, `planner`, `history`, `downlink`.
+    reason, detail : str
+        One word of the field, and a sentence for a person.
+    trace : str
+        The stack trace, if the fault is ours.
+
+    Examples
+    --------
+    >>> letter = dead_letter(NewRecord("t", b"k", b"?", 5), stage="ingest", reason="bad_topic", detail="no such topic")
+    >>> letter.topic, letter.value, header(letter, "__connect.errors.exception.message")
+    ('spineloop.dead-letter.v1', b'?', 'bad_topic: no such topic')
+    """
+    told: list[Header] = [
+        (PREFIX + "topic", record.topic.encode()),
+        (PREFIX + "connector.name", b"spineloop"),
+        (PREFIX + "stage", stage.encode()),
+        (PREFIX + "exception.class.name", b"Defect" if trace else b"Malformed"),
+        (PREFIX + "exception.message", f"{reason}: {detail}".encode(errors="backslashreplace")[:2_048]),
+    ]
+    if isinstance(record, Record):
+        told.append((PREFIX + "partition", str(record.partition).encode()))
+        told.append((PREFIX + "offset", str(record.offset).encode()))
+    if trace:
+        told.append((PREFIX + "exception.stacktrace", trace.encode(errors="backslashreplace")[-MAX_TRACE_BYTES:]))
+    kept = tuple(item for item in record.headers if not item[0].startswith(PREFIX))
+    return NewRecord(DEAD_LETTER, record.key, record.value, record.timestamp_ms, kept + tuple(told))
+
+
+def reason_of(letter: Record | NewRecord) -> str:
+    """Return the reason of a dead letter, one word."""
+    return (header(letter, PREFIX + "exception.message") or "unknown").split(":", 1)[0]

@@ -1,0 +1,95 @@
+"""Order: puts the messages of one boot back into the order in which they were said.
+
+Order and repetition are judged by `seq` alone, never by arrival. A message that comes too early waits a little for the
+earlier one; when it has waited too long, or too many wait, the missing ones count as lost.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from streams.core.session import LATE_MS, MAX_AHEAD, MAX_HELD, MAX_HOLES, Boot, Heard, Held
+
+
+class Hole(msgspec.Struct, frozen=True):
+    """So many messages before the one of that id were said and never came."""
+
+    before: str
+    count: int
+
+
+def is_repeated(boot: Boot, seq: int) -> bool:
+    """Tell whether this place in the boot's sequence has been heard before."""
+    if seq < boot.due:
+        return not is_given_up(boot, seq)
+    return seq in boot.ahead or any(held.heard.message.seq == seq for held in boot.held)
+
+
+def is_given_up(boot: Boot, seq: int) -> bool:
+    """Tell whether a message with this place was given up as lost."""
+    return any(first <= seq < after for first, after in boot.holes)
+
+
+def fill(boot: Boot, seq: int) -> Boot:
+    """Note that a message which was given up has come after all."""
+    holes: list[tuple[int, int]] = []
+    for first, after in boot.holes:
+        parts = [(first, seq), (seq + 1, after)] if first <= seq < after else [(first, after)]
+        holes += [(start, stop) for start, stop in parts if start < stop]
+    return replace(boot, holes=tuple(holes[-MAX_HOLES:]))
+
+
+def place(boot: Boot, heard: Heard, now_ms: int) -> tuple[Boot, Sequence[Heard | Hole]]:
+    """Take a message in; return what is due now, in order, with holes where messages were lost.
+
+    Parameters
+    ----------
+    boot : Boot
+        The order so far; `heard` must be neither a repetition nor given up.
+    heard : Heard
+        The message.
+    now_ms : int
+        Log time in ms.
+    """
+    waiting = sorted((*boot.held, Held(now_ms, heard)), key=lambda held: held.heard.message.seq)
+    return release(replace(boot, held=tuple(waiting)), now_ms)
+
+
+def place_now(boot: Boot, heard: Heard) -> Boot:
+    """Note that a message is acted on at once, ahead of whatever is missing before it."""
+    ahead = sorted((*boot.ahead, heard.message.seq))
+    due, holes = boot.due, list(boot.holes)
+    while ahead and (ahead[0] <= due or len(ahead) > MAX_AHEAD):
+        first = ahead.pop(0)
+        if first > due:
+            holes.append((due, first))
+        due = max(due, first + 1)
+    return replace(boot, due=due, ahead=tuple(ahead), holes=tuple(holes[-MAX_HOLES:]))
+
+
+def release(boot: Boot, now_ms: int, *, all_of_it: bool = False) -> tuple[Boot, Sequence[Heard | Hole]]:
+    """Return what is due; with `all_of_it` nothing waits any longer."""
+    held, due, holes, out = list(boot.held), boot.due, list(boot.holes), list[Heard | Hole]()
+    while held:
+        seq = held[0].heard.message.seq
+        gaps = _gaps(due, seq, boot.ahead)
+        if gaps:
+            late = now_ms - min(one.since_ms for one in held) >= LATE_MS
+            if not (late or len(held) > MAX_HELD or all_of_it):
+                break
+            out.append(Hole(held[0].heard.id, sum(after - first for first, after in gaps)))
+            holes += gaps
+        out.append(held.pop(0).heard)
+        due = seq + 1
+    while due in boot.ahead:
+        due += 1
+    ahead = tuple(n for n in boot.ahead if n >= due)
+    return replace(boot, held=tuple(held), due=due, ahead=ahead, holes=tuple(holes[-MAX_HOLES:])), out
+
+
+def _gaps(due: int, seq: int, ahead: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the stretches from `due` up to `seq` that nobody has heard."""
+    ends = [n for n in ahead if due <= n < seq] + [seq]
+    starts = [due, *(n + 1 for n in ends[:-1])]
+    return [(first, after) for first, after in zip(starts, ends, strict=True) if first < after]

@@ -1,0 +1,71 @@
+"""Planning: the planner as a stage, keyed by patient across machines."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from streams.core import codec, patient_state, planner, policy
+from streams.core.errors import Malformed
+from streams.core.outputs import quarantine_notice, to_records
+from streams.core.patient_state import PatientState
+from streams.core.policy import Policy
+from streams.core.records import Header, NewRecord, Record
+from streams.core.results import PatientFact
+from streams.core.topics import PATIENT, PLANNER_STATE
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """One record of the patient topic, understood, with its trace headers."""
+
+    fact: PatientFact
+    trace: tuple[Header, ...] = ()
+
+
+class Planner:
+    """The stage keyed by patient. Pure: it holds nothing but the policy."""
+
+    name = "plan"
+    topic = PATIENT
+    state_topic = PLANNER_STATE
+
+    def __init__(self, chosen: Policy = policy.DEFAULT) -> None:
+        self._policy = chosen
+        self._digest = policy.digest(chosen)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(PatientState).decode
+
+    def prepare(self, records: Sequence[Record]) -> Sequence[Learned | Malformed]:
+        """Decode every record."""
+        return [_understand(record) for record in records]
+
+    def start(self, key: bytes) -> PatientState:  # noqa: ARG002 - every patient starts unknown
+        """Know nothing of a patient."""
+        return patient_state.START
+
+    def step(self, state: PatientState, item: Learned, now_ms: int) -> tuple[PatientState, Sequence[NewRecord]]:
+        """Take in one fact."""
+        fact = item.fact
+        state, outputs = planner.step(state, fact, fact.id, now_ms, self._policy, self._digest)
+        return state, [record for output in outputs for record in to_records(output, now_ms, item.trace)]
+
+    def save(self, state: PatientState) -> bytes:
+        """Write a state."""
+        return self._encode(state)
+
+    def restore(self, saved: bytes) -> PatientState:
+        """Read a state."""
+        return self._decode(saved)
+
+    def alarm(self, record: Record, detail: str) -> Sequence[NewRecord]:
+        """Tell the operator that a patient's state is frozen."""
+        return quarantine_notice(record, detail)
+
+
+def _understand(record: Record) -> Learned | Malformed:
+    try:
+        fact = codec.decode_patient_fact(record.value or b"")
+    except Malformed as malformed:
+        return malformed
+    if fact.patient is None or fact.patient.encode() != record.key:
+        return Malformed("foreign_patient", f"{fact.patient} under the key {record.key!r}")
+    return Learned(fact, tuple(item for item in record.headers if item[0] == "traceparent"))

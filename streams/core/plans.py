@@ -1,0 +1,25 @@
+"""Plans: what the planner proposes to the controller, which alone issues commands (docs/decisions/0004)."""
+
+import msgspec
+
+from streams.core.commands import Command
+from streams.core.envelope import Known
+from streams.core.limits import SchemaVersion
+
+
+class PlanMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="plan_made"):
+    """The planner's answer to a session request: the command it wishes, and what it knows of the patient.
+
+    `known` holds the planner's half of the facts that the envelope judges by; the controller adds the machine's half.
+    """
+
+    boot_id: str
+    command: Command
+    known: Known
+    machine: str | None = None
+    schema_version: SchemaVersion = 1
+
+    @property
+    def patient(self) -> None:
+        """No patient is named: the session tells."""
+        return

@@ -1,0 +1,163 @@
+"""Results: what the stages found out. Measured reps, summaries, closed commands and notices."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from streams.core.limits import SchemaVersion
+from streams.core.telemetry import Capabilities, Intent, Prescription, Screening, Side
+
+Outcome = Literal["applied", "rejected", "expired"]
+"""How a command ended; exactly one of these."""
+
+Severity = Literal["info", "warning", "alarm"]
+
+
+class _Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every result carries: its id (a function of its cause), its machine, its cause, the log time in ms."""
+
+    id: str
+    machine: str
+    cause: str
+    at_ms: int
+    schema_version: SchemaVersion = 1
+
+
+class RepMeasured(_Result, frozen=True, kw_only=True, tag="rep_measured"):
+    """One rep in numbers.
+
+    `values` holds what is defined, in the units of the catalogue, rounded to its precision; `undefined` names every
+    other metric with its reason. `commands` are the ids of the commands that this rep caused.
+    """
+
+    boot_id: str
+    seq: int
+    session: str
+    patient: str | None
+    set_number: int
+    rep_number: int
+    exercise: str
+    side: Side
+    intent: Intent
+    settings: str
+    load_N: float
+    valid: bool
+    reasons: tuple[str, ...]
+    values: Mapping[str, float]
+    undefined: Mapping[str, str]
+    commands: tuple[str, ...] = ()
+
+
+class SetSummarised(_Result, frozen=True, kw_only=True, tag="set_summarised"):
+    """One set in numbers; `incomplete` when a message of it was lost."""
+
+    session: str
+    patient: str | None
+    set_number: int
+    exercise: str
+    side: Side
+    intent: Intent
+    settings: str
+    load_N: float
+    reps: int
+    valid_reps: int
+    accepted_reps: int
+    target_reps: int | None
+    incomplete: bool
+    rpe: int | None
+    ended_by: str
+    values: Mapping[str, float]
+    undefined: Mapping[str, str]
+    commands: tuple[str, ...] = ()
+
+
+class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summarised"):
+    """One session in numbers, for the planner and for history.
+
+    `rules_fired` counts the commands of each rule. `load_N` is the load in force when the session ended, and
+    `start_load_N` the one that it began with.
+    """
+
+    session: str
+    patient: str | None
+    exercise: str
+    side: Side
+    intent: Intent
+    settings: str
+    prescription: Prescription | None
+    start_load_N: float | None
+    load_N: float | None
+    sets: int
+    reps: int
+    valid_reps: int
+    last_set_reps: int
+    all_sets_done: bool
+    incomplete: bool
+    pain_max: int | None
+    rpe_max: int | None
+    rules_fired: Mapping[str, int]
+    ended_by: str
+    values: Mapping[str, float]
+    undefined: Mapping[str, str]
+
+
+class CommandClosed(_Result, frozen=True, kw_only=True, tag="command_closed"):
+    """A command ended in exactly one way; `reason` says why it was rejected or expired."""
+
+    command_id: str
+    rule: str
+    action: str
+    outcome: Outcome
+    reason: str = ""
+
+
+class Notice(_Result, frozen=True, kw_only=True, tag="notice"):
+    """Something an operator should know; `name` is one of `streams.core.notices`, `detail` a sentence."""
+
+    name: str
+    severity: Severity
+    detail: str
+
+
+Metric = RepMeasured | SetSummarised | SessionSummarised | CommandClosed | Notice
+"""What the metric topic carries."""
+
+
+class PlanRequested(_Result, frozen=True, kw_only=True, tag="plan_requested"):
+    """A patient wants to begin at this machine, which can do this; `seq` is the request's place in its boot."""
+
+    boot_id: str
+    seq: int
+    session: str
+    patient: str
+    exercise: str
+    side: Side
+    intent: Intent
+    settings: str
+    capabilities: Capabilities | None
+    locked: bool
+
+
+class PatientScreened(_Result, frozen=True, kw_only=True, tag="patient_screened"):
+    """The outcome of a screening."""
+
+    patient: str
+    outcome: Screening
+    by: str
+
+
+class PlanEdited(_Result, frozen=True, kw_only=True, tag="plan_edited"):
+    """A clinician's bounds and targets; None leaves a value as it was."""
+
+    patient: str
+    exercise: str
+    side: Side
+    by: str
+    load_cap_N: float | None
+    prescription: Prescription | None
+    guarded: bool | None
+
+
+PatientFact = PlanRequested | PatientScreened | PlanEdited | SessionSummarised
+"""What the patient topic carries."""

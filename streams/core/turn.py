@@ -1,0 +1,214 @@
+"""Turn: one step of the controller in the making. The state so far, and what it has to say."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from streams.core import envelope
+from streams.core.commands import Command
+from streams.core.envelope import Known, Refused
+from streams.core.outputs import to_records
+from streams.core.plans import PlanMade
+from streams.core.policy import Policy
+from streams.core.records import Header, NewRecord
+from streams.core.results import Metric, Notice, PatientFact, Severity
+from streams.core.rule import Decision, Moment, decide
+from streams.core.session import MAX_PENDING, MachineState, Pending, SessionState, SetState
+from streams.core.session_rules import SESSION_RULES, LinkLoss, Situation
+from streams.core.telemetry import Event
+
+PLANNED = 7
+AFTER_LOSS = 6
+"""Places of the planner's command and of the stop after a lost link among the 8 that a message's `seq` leaves."""
+
+
+class Turn:
+    """Everything that one step changes and says; it lives no longer than the step."""
+
+    def __init__(
+        self, state: MachineState, now_ms: int, policy: Policy, digest: str, trace: tuple[Header, ...] = ()
+    ) -> None:
+        self.state = state
+        self.now_ms = now_ms
+        self.policy = policy
+        self.records: list[NewRecord] = []
+        self._digest = digest
+        self._trace = trace
+
+    @property
+    def session(self) -> SessionState | None:
+        """The session, running or requested."""
+        return self.state.session
+
+    @property
+    def running(self) -> SessionState | None:
+        """The session, if it has started."""
+        return self.state.session if self.state.session is not None and self.state.session.started else None
+
+    @property
+    def set(self) -> SetState | None:
+        """The running set."""
+        return None if self.state.session is None else self.state.session.set
+
+    def change(self, **fields: Any) -> None:  # noqa: ANN401 - checked by the struct
+        """Change the machine's state."""
+        self.state = replace(self.state, **fields)
+
+    def change_session(self, **fields: Any) -> None:  # noqa: ANN401
+        """Change the session, if there is one."""
+        if self.state.session is not None:
+            self.change(session=replace(self.state.session, **fields))
+
+    def change_set(self, **fields: Any) -> None:  # noqa: ANN401
+        """Change the set, if there is one."""
+        if self.set is not None:
+            self.change_session(set=replace(self.set, **fields))
+
+    def say(self, output: Metric | PatientFact) -> None:
+        """Put a result out."""
+        self.records += to_records(output, self.now_ms, self._trace)
+
+    def notice(self, cause: str, name: str, detail: str, severity: Severity = "info") -> None:
+        """Tell the operator."""
+        self.say(
+            Notice(
+                id=f"{cause}/notice/{name}",
+                machine=self.state.machine,
+                cause=cause,
+                at_ms=self.now_ms,
+                name=name,
+                severity=severity,
+                detail=detail,
+            )
+        )
+
+    def ask(
+        self,
+        moment: Moment,
+        cause: str,
+        sequence: int,
+        *,
+        event: Event | None = None,
+        link_loss: LinkLoss | None = None,
+    ) -> str | None:
+        """Ask the rules of a moment; return the id of the command that was issued, if one was."""
+        situation = Situation(
+            cause=cause,
+            session=self.running,
+            locked=self.state.locked,
+            capabilities=self.state.capabilities,
+            event=event,
+            link_loss=link_loss,
+        )
+        decision = decide(SESSION_RULES, moment, situation, self.policy)
+        if moment == "rep":
+            self.change_set(held=decision is not None and decision.rule == "data_hold")
+        return None if decision is None else self._decided(decision, cause, sequence)
+
+    def _decided(self, decision: Decision, cause: str, sequence: int) -> str | None:
+        """Turn a decision into a command; return its id, or None if it is a mere hold or was refused."""
+        match = decision.match
+        if match.action is None:
+            return None
+        running, open_set = self.running, self.set
+        wish = Command(
+            command_id=f"{cause}/{decision.rule}",
+            machine=self.state.machine,
+            boot_id="none" if self.state.boot is None else self.state.boot.boot_id,
+            sequence=sequence,
+            action=match.action,
+            rule=decision.rule,
+            cause=cause,
+            evidence=match.evidence,
+            changes=match.changes,
+            session=None if running is None else running.id,
+            set_number=None if open_set is None else open_set.number,
+            cue=match.cue,
+            prescription=match.prescription,
+            confirm=match.confirm,
+            policy=self._digest,
+            issued_ms=self.now_ms,
+            expires_ms=self.now_ms + round(1_000 * self.policy.command_ttl_s),
+        )
+        return self._issue(self.known(), wish)
+
+    def planned(self, plan: PlanMade) -> None:
+        """Turn the planner's wish into a command: its half of the facts, the machine's half from here."""
+        mine = self.known()
+        known = replace(
+            plan.known,
+            now_ms=self.now_ms,
+            boot_id=mine.boot_id,
+            locked=mine.locked,
+            screening=mine.screening,
+            at_session_start=self.session is not None and not self.session.started,
+            last_sequence=mine.last_sequence,
+            load_min_N=mine.load_min_N,
+            load_max_N=mine.load_max_N,
+            load_step_N=mine.load_step_N,
+        )
+        self._issue(known, plan.command)
+
+    def known(self) -> Known:
+        """Gather what the envelope judges by."""
+        state, session, open_set = self.state, self.session, self.set
+        machine = state.capabilities
+        prescription = None if session is None else session.prescription
+        screened = state.screened if session is not None and state.screened is not None else None
+        window = None
+        if prescription is not None and prescription.window_lo is not None and prescription.window_hi is not None:
+            window = (prescription.window_lo, prescription.window_hi)
+        return Known(
+            origin="controller",
+            now_ms=self.now_ms,
+            boot_id="none" if state.boot is None else state.boot.boot_id,
+            locked=state.locked,
+            screening=screened[1] if screened and session and screened[0] == session.patient else None,
+            held=open_set is not None and open_set.held,
+            intent="unknown" if session is None else session.intent,
+            valid_reps_in_set=0 if open_set is None else open_set.valid_count,
+            fired_in_set=() if open_set is None else open_set.fired,
+            last_sequence=state.last_sequence,
+            load_N=None if session is None else session.load_N,
+            load_min_N=None if machine is None else machine.load_min_N,
+            load_max_N=None if machine is None else machine.load_max_N,
+            load_step_N=None if machine is None else machine.load_step_N,
+            window=window,
+            window_prescribed=window,
+            rest_s=None if prescription is None else prescription.rest_s,
+        )
+
+    def _issue(self, known: Known, wish: Command) -> str | None:
+        if len(self.state.pending) >= MAX_PENDING and wish.action != "stop":
+            self._refused(wish, "S12", f"{MAX_PENDING} commands wait for their acknowledgement")
+            return None
+        verdict = envelope.permit(known, wish)
+        if isinstance(verdict, Refused):
+            self._refused(wish, verdict.invariant, verdict.detail)
+            return None
+        command = verdict.command
+        if verdict.clamped:
+            self.notice(command.command_id, "clamped", f"{command.rule} by {', '.join(verdict.clamped)}")
+        self.records += to_records(command, self.now_ms, self._trace)
+        self.change(
+            last_sequence=max(self.state.last_sequence, command.sequence),
+            locked=self.state.locked or command.action == "stop",
+            pending=(*self.state.pending, Pending(command, self.now_ms))[-2 * MAX_PENDING :],
+        )
+        self._note_fired(command)
+        return command.command_id
+
+    def _refused(self, wish: Command, invariant: str, detail: str) -> None:
+        told = f"{wish.action} by {wish.rule} refused by {invariant}: {detail}"
+        self.notice(wish.command_id, "refused", told, "warning")
+
+    def _note_fired(self, command: Command) -> None:
+        if self.set is not None:
+            self.change_set(
+                fired=(*self.set.fired, command.rule), commands=(*self.set.commands, command.command_id)[-MAX_PENDING:]
+            )
+        if self.session is not None:
+            fired = dict(self.session.rules_fired)
+            fired[command.rule] = fired.get(command.rule, 0) + 1
+            over = self.session.over or command.action in {"stop", "end_exercise"}
+            self.change_session(rules_fired=tuple(sorted(fired.items())), over=over)

@@ -1,0 +1,148 @@
+"""The engine: drives a stage from the log and back, and keeps the promises E1 to E8 of docs/architecture.md."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from streams.core.errors import BrokenPromise
+from streams.core.meters import Meters
+from streams.core.stage import Stage
+from streams.log import Log, Subscription
+from streams.partition import Partition
+
+MAX_POLL_RECORDS = 2_000
+"""Records taken from the log at a time, over all partitions. With 1.5 kB each that is 3 MB."""
+
+QUARANTINES = 5
+QUARANTINE_WINDOW_S = 60.0
+"""So many keys quarantined within so many seconds stop the process: the release is bad, not the data."""
+
+_log = structlog.get_logger()
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How one engine paces itself; times in s.
+
+    Parameters
+    ----------
+    checkpoint_s : float
+        Longest time between a change and the checkpoint that covers it.
+    checkpoint_keys : int
+        Changed keys that make a checkpoint due earlier.
+    stall_s : float
+        Lag without progress for this long ends the process (E8).
+    dead_letters_in_a_row : int
+        So many dead letters with nothing good between them end the process (E7).
+    """
+
+    checkpoint_s: float = 0.25
+    checkpoint_keys: int = 1_000
+    stall_s: float = 60.0
+    dead_letters_in_a_row: int = 1_000
+
+
+class Engine:
+    """One member of a stage's group: any number of partitions, each run by a task of its own."""
+
+    def __init__(self, stage: Stage[Any, Any], log: Log, meters: Meters, settings: EngineSettings) -> None:
+        self._stage = stage
+        self._log = log
+        self._meters = meters
+        self._settings = settings
+        self._partitions: dict[int, Partition] = {}
+        self._subscription: Subscription | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._quarantined: deque[float] = deque(maxlen=QUARANTINES)
+        self._progressed_s = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is a member of its group, with what it was assigned restored."""
+        return self._subscription is not None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then finish what was taken and write a last checkpoint.
+
+        Raises
+        ------
+        ExceptionGroup
+            Holding BrokenPromise, when a promise can't be kept.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                async with self._log.subscribe(self._stage.topic, self._stage.name, self) as subscription:
+                    self._subscription = subscription
+                    watchdog = tasks.create_task(self._watch(subscription))
+                    await self._feed(subscription, stop)
+                    watchdog.cancel()
+                    await self.revoked(tuple(self._partitions))
+        finally:
+            self._subscription = self._tasks = None
+
+    async def assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
+        """Restore new partitions from their state topic; the checkpoint says where to start (E3)."""
+        starts: dict[int, int] = {}
+        for number in partitions:
+            partition = Partition(self._stage, self._log, self._meters, self._settings, number=number, owner=self)
+            starts[number] = await partition.restore()
+            if self._tasks is not None:
+                partition.start(self._tasks)
+                self._partitions[number] = partition
+        _log.info("partitions assigned", stage=self._stage.name, starts=starts)
+        return starts
+
+    async def revoked(self, partitions: Collection[int]) -> None:
+        """Finish the slice in hand of each partition and write its last checkpoint."""
+        leaving = [partition for number in partitions if (partition := self._partitions.pop(number, None))]
+        await asyncio.gather(*(partition.finish() for partition in leaving))
+        _log.info("partitions revoked", stage=self._stage.name, partitions=sorted(partitions))
+
+    async def reached(self, partition: int, position: int) -> None:
+        """Take note of a durable checkpoint; the group's offset follows, for monitoring only (E1)."""
+        self.progressed()
+        if self._subscription is not None and partition in self._partitions:
+            await self._subscription.commit({partition: position})
+
+    def progressed(self) -> None:
+        """Take note that something moved."""
+        self._progressed_s = time.monotonic()
+
+    def drained(self, partition: int) -> None:
+        """Let a partition be read again."""
+        if self._subscription is not None:
+            self._subscription.resume(partition)
+
+    def quarantined(self) -> None:
+        """Count a quarantine; too many in a short time are a defect of the release (E7)."""
+        now_s = time.monotonic()
+        self._quarantined.append(now_s)
+        if len(self._quarantined) == QUARANTINES and now_s - self._quarantined[0] < QUARANTINE_WINDOW_S:
+            raise BrokenPromise(f"{QUARANTINES} keys quarantined within {QUARANTINE_WINDOW_S:.0f} s")
+
+    async def _feed(self, subscription: Subscription, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            batches = await subscription.poll(MAX_POLL_RECORDS, 0.2)
+            for number, records in batches.items():
+                partition = self._partitions.get(number)
+                if partition is not None and partition.offer(records):
+                    subscription.pause(number)  # E6: full; `drained` resumes it
+            await asyncio.sleep(0)  # a poll that never waits must not starve the partitions
+
+    async def _watch(self, subscription: Subscription) -> None:
+        """End the process when there is lag and nothing moves (E8): a stall becomes a restart."""
+        while True:
+            await asyncio.sleep(1.0)
+            lag = sum((await subscription.lag()).values()) + sum(p.waiting for p in self._partitions.values())
+            self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
+            if lag == 0:
+                self.progressed()
+            elif time.monotonic() - self._progressed_s > self._settings.stall_s:
+                raise BrokenPromise(
+                    f"{self._stage.name}: {lag} records of lag, no progress in {self._settings.stall_s} s"
+                )

@@ -1,0 +1,284 @@
+"""Partition: one partition of a stage's input, from its last checkpoint to the next one."""
+
+import asyncio
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from streams.checkpoint import State
+from streams.core.dead_letters import dead_letter
+from streams.core.errors import BrokenPromise, Busy, Malformed
+from streams.core.meters import Meters
+from streams.core.records import NewRecord, Record, header
+from streams.core.stage import Stage
+from streams.log import Log
+
+SLICE_RECORDS = 500
+"""Records prepared together: enough for arrays to pay, few enough that a command waits for tens of ms at most."""
+
+BUFFER_RECORDS = 4_000
+"""Records taken but not yet processed, at which the partition is paused (E6): two polls, some 6 MB."""
+
+BUSY_PAUSE_S = 0.2
+"""Pause between two tries of a write that the log refused for now."""
+
+REDRIVE = "spineloop-redrive"
+"""Header of a dead letter that was put back after a mend: it lifts the quarantine of its key."""
+
+FINISH_S = 6.0
+"""Longest time for the slice in hand and the last checkpoint when a partition is given up; SIGTERM has 10 s."""
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+
+
+class Owner(Protocol):
+    """What a partition tells the engine."""
+
+    async def reached(self, partition: int, position: int) -> None:
+        """Hear that a checkpoint is durable."""
+
+    def progressed(self) -> None:
+        """Hear that something moved."""
+
+    def drained(self, partition: int) -> None:
+        """Hear that there is room again."""
+
+    def quarantined(self) -> None:
+        """Hear that a key was frozen; raises BrokenPromise when that happens too often."""
+
+
+class Pace(Protocol):
+    """The settings that a partition needs."""
+
+    @property
+    def checkpoint_s(self) -> float: ...  # noqa: D102 - told in EngineSettings
+    @property
+    def checkpoint_keys(self) -> int: ...  # noqa: D102
+    @property
+    def dead_letters_in_a_row(self) -> int: ...  # noqa: D102
+
+
+class Defect(Exception):
+    """`prepare` failed on one record: the fault is ours, the record is innocent."""
+
+
+class Partition:
+    """Takes records in slices: prepare, step, outputs durable, then, in its own time, a checkpoint."""
+
+    def __init__(
+        self, stage: Stage[Any, Any], log: Log, meters: Meters, pace: Pace, *, number: int, owner: Owner
+    ) -> None:
+        self._stage = stage
+        self._log = log
+        self._meters = meters
+        self._pace = pace
+        self._number = number
+        self._owner = owner
+        self._state = State(stage)
+        self._buffer: deque[Record] = deque()
+        self._in_hand = 0
+        self._wake = asyncio.Event()
+        self._finishing = False
+        self._tasks: asyncio.TaskGroup | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._saved_s = time.monotonic()
+        self._letters_in_a_row = 0
+
+    @property
+    def waiting(self) -> int:
+        """Records taken whose outputs are not durable yet."""
+        return len(self._buffer) + self._in_hand
+
+    async def restore(self) -> int:
+        """Read the state partition to its end; return the offset to start from (E3)."""
+        started_s = time.monotonic()
+        await self._retry(self._read_state)
+        _log.info(
+            "state restored",
+            stage=self._stage.name,
+            partition=self._number,
+            keys=len(self._state),
+            position=self._state.position,
+            seconds=round(time.monotonic() - started_s, 3),
+        )
+        return self._state.position
+
+    async def _read_state(self) -> None:
+        end = (await self._log.bounds(self._stage.state_topic))[self._number][1]
+        async for records in self._log.read(self._stage.state_topic, self._number, stop=end):
+            self._state.join(records)
+        self._state.end = end
+
+    def start(self, tasks: asyncio.TaskGroup) -> None:
+        """Begin to work on what is offered; what goes wrong, here or in a checkpoint, ends the group."""
+        self._tasks = tasks
+        self._task = tasks.create_task(self._run(), name=f"{self._stage.name}-{self._number}")
+
+    def offer(self, records: Sequence[Record]) -> bool:
+        """Take records; True when the buffer is full and no more should come."""
+        self._buffer.extend(records)
+        self._wake.set()
+        return len(self._buffer) >= BUFFER_RECORDS
+
+    async def finish(self) -> None:
+        """Finish the slice in hand, drop the rest (it was not covered by a checkpoint), checkpoint, stop."""
+        self._finishing = True
+        self._buffer.clear()
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=FINISH_S)
+            for task in (self._task, self._saving):
+                if task is not None:
+                    task.cancel()  # a log that is away keeps it waiting: what it didn't write, the next owner computes
+
+    async def _run(self) -> None:
+        while not self._finishing:
+            if self._buffer:
+                await self._take([self._buffer.popleft() for _ in range(min(SLICE_RECORDS, len(self._buffer)))])
+                if len(self._buffer) < BUFFER_RECORDS // 2:
+                    self._owner.drained(self._number)
+                await asyncio.sleep(0)  # let the other partitions have their turn
+            else:
+                await self._rest()
+            if self._checkpoint_is_due():
+                self._begin_checkpoint()
+        await self._settle()
+
+    async def _rest(self) -> None:
+        """Wait for records, or until a checkpoint is due."""
+        self._owner.drained(self._number)
+        self._wake.clear()
+        due_s = self._saved_s + self._pace.checkpoint_s - time.monotonic() if self._state.is_dirty else None
+        try:
+            await asyncio.wait_for(self._wake.wait(), None if due_s is None else max(due_s, 0.0))
+        except TimeoutError:
+            return
+
+    async def _take(self, records: Sequence[Record]) -> None:
+        self._in_hand = len(records)
+        outputs = [
+            output
+            for record, item in zip(records, self._prepare(records), strict=True)
+            for output in self._step(record, item)
+        ]
+        if outputs:
+            await self._retry(
+                lambda: self._log.append(outputs)
+            )  # E1: durable before the position may cover what caused them
+        self._in_hand = 0
+        self._state.reach(records[-1].offset + 1)
+        self._owner.progressed()
+        self._meters.count("spineloop_records_total", len(records), stage=self._stage.name)
+        self._meters.count("spineloop_outputs_total", len(outputs), stage=self._stage.name)
+
+    def _prepare(self, records: Sequence[Record]) -> Sequence[Any]:
+        """Prepare all at once; if that fails, one by one, so that one bad record can't take others with it."""
+        try:
+            return self._stage.prepare(records)
+        except Exception:  # noqa: BLE001 - whatever it is, it is ours, and E7 says what follows
+            return [self._prepare_alone(record) for record in records]
+
+    def _prepare_alone(self, record: Record) -> Any:  # noqa: ANN401 - an item of the stage, or what went wrong
+        try:
+            return self._stage.prepare([record])[0]
+        except Exception:  # noqa: BLE001
+            return Defect(traceback.format_exc())
+
+    def _step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
+        if isinstance(item, Malformed):
+            return [self._letter(record, item.reason, item.detail)]
+        if not self._state.is_new(record):
+            return ()  # the checkpoint of this key is ahead of the partition's position: it has been done (E3)
+        if self._state.is_quarantined(record.key):
+            if header(record, REDRIVE) is None:
+                return [self._letter(record, "quarantined", "its key is frozen until a redrive")]
+            self._state.release(record.key)
+        if isinstance(item, Defect):
+            return self._quarantine(record, str(item))
+        try:
+            outputs = self._state.step(record, item)
+        except Exception:  # noqa: BLE001
+            return self._quarantine(record, traceback.format_exc())
+        self._letters_in_a_row = 0
+        return outputs
+
+    def _quarantine(self, record: Record, trace: str) -> Sequence[NewRecord]:
+        """Freeze one key as it was before this record (E7)."""
+        detail = trace.strip().splitlines()[-1]
+        _log.error(
+            "key quarantined", stage=self._stage.name, key=record.key.decode(), offset=record.offset, trace=trace
+        )
+        self._state.quarantine(record, detail)
+        self._meters.count("spineloop_quarantined_total", stage=self._stage.name)
+        self._owner.quarantined()
+        return [self._letter(record, "quarantined", detail, trace), *self._stage.alarm(record, detail)]
+
+    def _letter(self, record: Record, reason: str, detail: str, trace: str = "") -> NewRecord:
+        self._meters.count("spineloop_dead_letters_total", stage=self._stage.name, reason=reason)
+        self._letters_in_a_row += 1
+        if self._letters_in_a_row > self._pace.dead_letters_in_a_row:
+            raise BrokenPromise(f"{self._stage.name}: {self._letters_in_a_row} dead letters in a row")
+        return dead_letter(record, stage=self._stage.name, reason=reason, detail=detail, trace=trace)
+
+    def _checkpoint_is_due(self) -> bool:
+        if not self._state.is_dirty or (self._saving is not None and not self._saving.done()):
+            return False
+        waited_s = time.monotonic() - self._saved_s
+        return waited_s >= self._pace.checkpoint_s or self._state.dirty_keys >= self._pace.checkpoint_keys
+
+    def _begin_checkpoint(self) -> None:
+        """Write a checkpoint beside the work, so that no command waits for it; at most one is under way."""
+        if self._tasks is not None:
+            self._saving = self._tasks.create_task(self._checkpoint())
+
+    async def _settle(self) -> None:
+        """Write what the last checkpoint does not cover."""
+        if self._saving is not None:
+            await self._saving
+        if self._state.is_dirty:
+            await self._checkpoint()
+
+    async def _checkpoint(self) -> None:
+        started_s = self._saved_s = time.monotonic()
+        position = self._state.position
+        for entries in self._state.snapshot():
+            base = await self._retry(
+                lambda entries=entries: self._log.checkpoint(  # type: ignore[misc]  # bound now, used now
+                    self._stage.state_topic, self._number, entries, self._state.reached_ms
+                )
+            )
+            await self._mend(base)
+            self._state.end = base + len(entries)
+        self._meters.count("spineloop_checkpoints_total", stage=self._stage.name)
+        self._meters.observe("spineloop_checkpoint_seconds", time.monotonic() - started_s, stage=self._stage.name)
+        await self._owner.reached(self._number, position)
+
+    async def _mend(self, base: int) -> None:
+        """Have every key written again that somebody else wrote since our last checkpoint (E3).
+
+        Only a worker that was replaced while it slept does that. What it wrote is true but old; readers join states by
+        position, so it does no harm until compaction forgets our newer record. Writing ours again, after it, forestalls
+        that.
+        """
+        if base == self._state.end:
+            return
+        self._meters.count("spineloop_late_checkpoints_total", stage=self._stage.name)
+        _log.warning("late checkpoint of a replaced worker", stage=self._stage.name, partition=self._number)
+        async for records in self._log.read(self._stage.state_topic, self._number, self._state.end, base):
+            self._state.touch([record.key for record in records])
+
+    async def _retry(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Try until the log takes it; it is the watchdog that ends this, or the drain's deadline, not a count."""
+        while True:
+            try:
+                return await write()
+            except Busy as busy:
+                self._meters.count("spineloop_busy_total", component="log")
+                _log.warning("log is busy", stage=self._stage.name, reason=str(busy))
+                await asyncio.sleep(BUSY_PAUSE_S)

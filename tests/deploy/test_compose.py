@@ -1,0 +1,217 @@
+"""docker-compose.yml: accepted, images pinned, everything watched, and configured by the files that the tests use."""
+
+import re
+import subprocess
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from loadtest import native, shipped
+from spineloop.settings import Settings
+
+ROOT = shipped.DEPLOY.parent
+
+IMAGES = {
+    "mosquitto": "eclipse-mosquitto:2.0.22",
+    "kafka": "apache/kafka:4.3.1",
+    "influxdb": "influxdb:2.9.1",
+    "grafana": "grafana/grafana:12.4.5",
+}
+
+ROLES = {"ingest", "control", "plan", "history", "downlink"}
+
+METRICS_PORT = 9464
+
+FOLDER = Path("/folder")
+
+ADDRESSES_AND_DATA = {
+    "mosquitto/mosquitto.conf": {"listener", "persistence_location"},
+    "kafka/server.properties": {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs"},
+    "influxdb/influxdb.conf": {"bind-address", "http.bind-address", "meta.dir", "data.dir", "data.wal-dir"},
+    "iotcore/rumqttd.toml": {"v5.1.listen"},
+}
+
+SESSION_OF_A_KILLED_BROKER = {"broker.session.timeout.ms", "broker.heartbeat.interval.ms"}
+
+SETTING = re.compile(r"(?P<key>[\w.]+)(?:=|\s+)(?P<value>.*)")
+
+
+def line_settings(text: str) -> set[tuple[str, str]]:
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return {(match["key"], match["value"]) for match in map(SETTING.fullmatch, lines) if match}
+
+
+def toml_settings(text: str) -> set[tuple[str, str]]:
+    def flat(table: Mapping[str, Any], prefix: str = "") -> set[tuple[str, str]]:
+        pairs: set[tuple[str, str]] = set()
+        for key, value in table.items():
+            pairs |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {(prefix + key, repr(value))}
+        return pairs
+
+    return flat(tomllib.loads(text))
+
+
+def datasource() -> dict[str, Any]:
+    provisioned = ROOT / "dashboards/grafana/provisioning/datasources/influx.yaml"
+    (source,) = yaml.safe_load(provisioned.read_text(encoding="utf-8"))["datasources"]
+    return dict(source)
+
+
+def composed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = ["docker-compose", *arguments, "-f", "docker-compose.yml", "config"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    return services
+
+
+def test_docker_compose_accepts_the_file() -> None:
+    done = composed()
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_example_names_every_secret_the_file_asks_for() -> None:
+    done = composed("--env-file", "deploy/env.example")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_images_are_the_pinned_ones(services: Mapping[str, Any]) -> None:
+    assert {name: service["image"] for name, service in services.items() if "build" not in service} == IMAGES
+
+
+def test_our_image_is_built_on_the_pinned_python() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert {line.split()[1] for line in lines if line.startswith("FROM ")} == {"python:3.11-slim"}
+
+
+def test_the_kafka_of_the_tests_is_the_kafka_of_the_image() -> None:
+    pom = (shipped.DEPLOY / "kafka" / "pom.xml").read_text(encoding="utf-8")
+    version = IMAGES["kafka"].rpartition(":")[2]
+    assert f"<kafka.version>{version}</kafka.version>" in pom
+    assert native.KLIB.parts[-2] == f"kafka-{version}"
+
+
+def test_every_role_is_a_service_of_its_own(services: Mapping[str, Any]) -> None:
+    assert {name: service["command"] for name, service in services.items() if "build" in service} == {
+        "topics": ["topics", "create"],
+        **{role: [role] for role in ROLES},
+    }
+
+
+@pytest.mark.parametrize("role", sorted(ROLES | {"topics"}))
+def test_the_settings_of_a_role_are_ones_that_exist(services: Mapping[str, Any], role: str) -> None:
+    settings = Settings.read(services[role]["environment"])
+    assert settings.log_url == "kafka://kafka:19092"
+    assert settings.http_port == METRICS_PORT
+
+
+def test_history_writes_where_grafana_reads_and_influxdb_is_set_up(services: Mapping[str, Any]) -> None:
+    settings = Settings.read(services["history"]["environment"])
+    influxdb = services["influxdb"]["environment"]
+    source = datasource()
+    assert influxdb["DOCKER_INFLUXDB_INIT_BUCKET"] == f"{settings.history_database}/{settings.history_retention}"
+    assert influxdb["DOCKER_INFLUXDB_INIT_ADMIN_TOKEN"] == settings.history_password
+    assert (source["uid"], source["url"]) == ("influx", settings.history_url)
+    assert source["jsonData"]["dbName"] == settings.history_database
+    assert source["secureJsonData"] == {"httpHeaderValue1": "Token $INFLUX_TOKEN"}
+    assert services["grafana"]["environment"]["INFLUX_TOKEN"] == settings.history_password
+    assert "./dashboards/grafana/provisioning:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
+
+
+def test_every_service_that_stays_is_restarted_and_has_a_health_check(services: Mapping[str, Any]) -> None:
+    staying = {name: service for name, service in services.items() if name != "topics"}
+    assert all(service["healthcheck"]["test"][0] == "CMD" for service in staying.values())
+    assert all(service["restart"] == "unless-stopped" for service in staying.values())
+    assert all(f"http://127.0.0.1:{METRICS_PORT}/readyz" in services[role]["healthcheck"]["test"][-1] for role in ROLES)
+
+
+def test_a_role_waits_for_the_topics_and_for_the_servers_it_talks_to(services: Mapping[str, Any]) -> None:
+    def awaited(role: str) -> dict[str, str]:
+        return {name: state["condition"] for name, state in services[role]["depends_on"].items()}
+
+    topics = {"topics": "service_completed_successfully"}
+    assert {role: awaited(role) for role in ROLES} == {
+        "ingest": topics | {"mosquitto": "service_healthy"},
+        "control": topics,
+        "plan": topics,
+        "history": topics | {"influxdb": "service_healthy"},
+        "downlink": topics | {"mosquitto": "service_healthy"},
+    }
+    assert services["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+
+
+def test_nothing_anonymous_is_published_beyond_this_machine(services: Mapping[str, Any]) -> None:
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_mounted_configuration_files_are_those_of_the_native_servers(services: Mapping[str, Any]) -> None:
+    volumes = [volume for service in services.values() for volume in service.get("volumes", [])]
+    mounted = {volume.split(":")[0].removeprefix("./deploy/") for volume in volumes if volume.startswith("./deploy/")}
+    logging = "kafka/log4j2.properties"
+    assert mounted == {"mosquitto/mosquitto.conf", "kafka/server.properties", logging}
+    assert mounted - {logging} <= shipped.REPLACED.keys()  # read by native.py with these keys replaced, see below
+    assert f"-Dlog4j2.configurationFile={shipped.DEPLOY / logging}" in native.JVM
+
+
+def test_only_addresses_data_directories_and_a_killed_brokers_session_are_declared_as_replaced() -> None:
+    declared = {name: set(keys) for name, keys in shipped.REPLACED.items()}
+    declared["kafka/server.properties"] -= SESSION_OF_A_KILLED_BROKER
+    assert declared == ADDRESSES_AND_DATA
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "replaced"),
+    [
+        (
+            "mosquitto/mosquitto.conf",
+            native.mosquitto_conf(20_000, FOLDER),
+            line_settings,
+            ADDRESSES_AND_DATA["mosquitto/mosquitto.conf"],
+        ),
+        (
+            "kafka/server.properties",
+            native.kafka_properties(20_000, 20_001, FOLDER),
+            line_settings,
+            ADDRESSES_AND_DATA["kafka/server.properties"],
+        ),
+        (
+            "kafka/server.properties",
+            native.kafka_properties(20_000, 20_001, FOLDER, session_timeout_ms=2_000),
+            line_settings,
+            ADDRESSES_AND_DATA["kafka/server.properties"] | SESSION_OF_A_KILLED_BROKER,
+        ),
+        (
+            "influxdb/influxdb.conf",
+            native.influxdb_conf(20_000, 20_001, FOLDER),
+            toml_settings,
+            ADDRESSES_AND_DATA["influxdb/influxdb.conf"],
+        ),
+    ],
+    ids=["mosquitto", "kafka", "kafka in a kill test", "influxdb"],
+)
+def test_a_native_server_differs_from_the_shipped_one_in_nothing_else(
+    name: str, text: str, read: Callable[[str], set[tuple[str, str]]], replaced: set[str]
+) -> None:
+    shipped_settings = read((shipped.DEPLOY / name).read_text(encoding="utf-8"))
+    assert {key for key, _ in shipped_settings ^ read(text)} == replaced
+    assert len(shipped_settings) == len(read(text))
+
+
+def test_another_key_must_stay_as_shipped() -> None:
+    with pytest.raises(ValueError, match=r"mosquitto\.conf: \['max_queued_messages'\] must stay as shipped"):
+        shipped.configuration("mosquitto/mosquitto.conf", {"max_queued_messages": "1"})
+
+
+@pytest.mark.parametrize("text", ["allow_anonymous true\n", "listener 1883\nlistener 1884\n"])
+def test_a_key_that_is_not_there_exactly_once_is_not_replaced(text: str) -> None:
+    with pytest.raises(ValueError, match="to replace"):
+        shipped.replace(text, {"listener": "20000"})

@@ -1,0 +1,86 @@
+"""The oracle: what the stages must have said, recomputed by the pure reducers from what stands in the log."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from adaptors.kafka_log import open_kafka_log
+from loadtest.stack import Stack
+from streams.checkpoint import State
+from streams.core.controller import Controller
+from streams.core.errors import Malformed
+from streams.core.records import NewRecord, Record, header
+from streams.core.stage import Stage
+from streams.log import Log
+
+Said = dict[tuple[str, str | None], bytes | None]
+"""Value of every output, by topic and `ce_id`."""
+
+
+@asynccontextmanager
+async def log_of(stack: Stack) -> AsyncIterator[Log]:
+    async with open_kafka_log(stack.log.address, client_id="oracle") as log:
+        yield log
+
+
+async def everything(log: Log, topic: str) -> list[Record]:
+    """Read a topic from its beginning to its end, partition by partition."""
+    return [
+        record
+        for number in await log.bounds(topic)
+        async for records in log.read(topic, number)
+        for record in records
+    ]
+
+
+async def expected(log: Log, stage: Stage[Any, Any] | None = None) -> Said:
+    """Let a stage hear its whole topic again, without an engine."""
+    stage = stage or Controller()
+    states: dict[bytes, Any] = {}
+    said: Said = {}
+    for record in await everything(log, stage.topic):
+        (item,) = stage.prepare([record])
+        assert not isinstance(item, Malformed), item
+        state = states.get(record.key) or stage.start(record.key)
+        states[record.key], outputs = stage.step(state, item, record.timestamp_ms)
+        said |= {(output.topic, header(output, "ce_id")): output.value for output in outputs}
+    return said
+
+
+async def found(log: Log, topics: Sequence[str]) -> Said:
+    """Read what was really said; what was said twice must have been said in the same bytes."""
+    values: defaultdict[tuple[str, str | None], set[bytes | None]] = defaultdict(set)
+    for topic in topics:
+        for record in await everything(log, topic):
+            values[topic, header(record, "ce_id")].add(record.value)
+    twice = {key: len(some) for key, some in values.items() if len(some) > 1}
+    assert not twice, f"said in different bytes: {twice}"
+    return {key: some.pop() for key, some in values.items()}
+
+
+async def is_covered(log: Log, stage: Stage[Any, Any] | None = None) -> bool:
+    """Tell whether checkpoints cover the whole of a stage's input."""
+    stage = stage or Controller()
+    ends = await log.bounds(stage.topic)
+    for number, (_, end) in ends.items():
+        state = State(stage)
+        async for records in log.read(stage.state_topic, number):
+            state.join(records)
+        if state.position < end:
+            return False
+    return True
+
+
+async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 60.0) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(limit_s):
+        while not await holds():
+            await asyncio.sleep(0.1)
+
+
+async def fill(log: Log, records: Sequence[NewRecord]) -> None:
+    """Append records in batches, as the bridge does."""
+    for start in range(0, len(records), 200):
+        await log.append(records[start : start + 200])

@@ -1,0 +1,330 @@
+"""The engine's promises E1 to E8 (docs/architecture.md), on the SQLite log; tests/e2e proves E2 and E3 on Kafka too."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from streams import partition
+from streams.checkpoint import State
+from streams.core.errors import BrokenPromise, Busy
+from streams.core.records import NewRecord, Record, header
+from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, TELEMETRY
+from streams.engine import QUARANTINES, Engine, EngineSettings
+from tests.shell.counts import Counts
+from tests.shell.tally import Tally, told
+
+PARTITIONS = 2
+QUICK = EngineSettings(checkpoint_s=0.01)
+
+
+T = TypeVar("T")
+
+
+class Killed(Exception):
+    """What a kill -9 looks like from inside."""
+
+
+class Brittle:
+    """A SQLite log that notes each write, and can be made to refuse or to kill the process at one of them."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+        self.writes: list[str] = []
+        self.kill_before: int | None = None
+        self.kill_after: int | None = None
+        self.busy = 0
+        self.subscribe = log.subscribe
+        self.read = log.read
+        self.bounds = log.bounds
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        await self._write("outputs", lambda: self._log.append(records))
+
+    async def checkpoint(
+        self, topic: str, number: int, entries: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
+    ) -> int:
+        return await self._write(
+            "checkpoint", lambda: self._log.checkpoint(topic, number, entries, timestamp_ms)
+        )
+
+    async def offset_at(self, topic: str, number: int, time_ms: int) -> int:
+        return await self._log.offset_at(topic, number, time_ms)
+
+    async def _write(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
+        if self.busy > 0:
+            self.busy -= 1
+            raise Busy("not now")
+        if len(self.writes) == self.kill_before:
+            raise Killed
+        done = await write()
+        self.writes.append(what)
+        if len(self.writes) == self.kill_after:
+            raise Killed
+        return done
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Brittle]:
+    async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
+        yield Brittle(log)
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[Brittle]:
+    async with opened(tmp_path) as one:
+        yield one
+
+
+async def everything(log: Brittle, topic: str) -> list[Record]:
+    return [
+        record for number in range(PARTITIONS) async for records in log.read(topic, number) for record in records
+    ]
+
+
+async def run_until_done(log: Brittle, stage: Tally | None = None, counts: Counts | None = None) -> None:
+    """Run an engine until a checkpoint covers the whole input, then stop it as SIGTERM would."""
+    stop = asyncio.Event()
+    engine = Engine(stage or Tally(), log, counts or Counts(), QUICK)
+    running = asyncio.create_task(engine.run(stop))
+    while not running.done() and not await is_covered(log):
+        await asyncio.wait({running}, timeout=0.01)
+    stop.set()
+    await running
+
+
+async def is_covered(log: Brittle) -> bool:
+    for number, (_, end) in (await log.bounds(TELEMETRY)).items():
+        state = State(Tally())
+        async for records in log.read(CONTROLLER_STATE, number):
+            state.join(records)
+        if state.position < end:
+            return False
+    return True
+
+
+async def states(log: Brittle) -> dict[bytes, tuple[int, bytes | None, str | None]]:
+    kept: dict[bytes, tuple[int, bytes | None, str | None]] = {}
+    for number in range(PARTITIONS):
+        state = State(Tally())
+        async for records in log.read(CONTROLLER_STATE, number):
+            state.join(records)
+        kept |= {key: (live.position, live.saved, live.quarantine) for key, live in state._keys.items()}  # noqa: SLF001
+    return kept
+
+
+def is_killed(group: BaseExceptionGroup[BaseException]) -> bool:
+    return group.subgroup(Killed) is not None
+
+
+INPUT = [told(f"m{n % 3}", f"r{n}") for n in range(30)]
+
+
+async def test_e1_outputs_are_durable_before_the_checkpoint_that_covers_their_input(log: Brittle) -> None:
+    await log.append(INPUT)
+    log.writes.clear()
+    await run_until_done(log)
+    assert log.writes[0] == "outputs"
+    said = await everything(log, METRIC)
+    assert {header(record, "ce_id") for record in said} == {f"r{n}" for n in range(30)}
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kills=st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=4))
+def test_e2_e3_e5_killed_before_or_after_any_write_nothing_is_lost_and_no_effect_differs(
+    tmp_path_factory: pytest.TempPathFactory, kills: list[tuple[bool, int]]
+) -> None:
+    async def story() -> None:
+        folder = tmp_path_factory.mktemp("log")
+        async with opened(folder) as log:
+            await log.append(INPUT)
+            for before, at in kills:
+                log.writes.clear()
+                log.kill_before, log.kill_after = (at, None) if before else (None, at + 1)
+                try:
+                    await run_until_done(log)
+                except* Killed:
+                    pass
+            log.kill_before = log.kill_after = None
+            await run_until_done(log)
+            said = await everything(log, METRIC)
+            values = {(header(record, "ce_id"), record.value) for record in said}
+            assert len(values) == len(INPUT)  # every input once; what was said twice was said in the same bytes
+            assert {key: state for key, (_, state, _) in (await states(log)).items()} == dict.fromkeys(
+                (b"m0", b"m1", b"m2"), b"10"
+            )
+
+    asyncio.run(story())
+
+
+async def test_e3_a_late_checkpoint_of_a_replaced_worker_sets_nothing_back_and_is_mended(log: Brittle) -> None:
+    await log.append(INPUT)
+    await run_until_done(log)
+    number = 0 if await keys_of(log, 0) else 1
+    old = [(r.key, r.value) for r in await first_checkpoint(log, number)]
+    stop, counts = asyncio.Event(), Counts()
+    running = asyncio.create_task(Engine(Tally(), log, counts, QUICK).run(stop))
+    await log.append([told(key, f"more-{key}") for key in ("m0", "m1", "m2")])
+    await until(lambda: is_covered(log))
+    before = await states(log)
+    await log.checkpoint(CONTROLLER_STATE, number, old, 0)  # the sleeper wakes and writes what it held
+    assert await states(log) == before
+    await log.append([told(key, f"yet-more-{key}") for key in ("m0", "m1", "m2")])
+    await until(lambda: is_mended(log, number))
+    stop.set()
+    await running
+    newest = {record.key: record.value for record in await everything(log, CONTROLLER_STATE)}  # as compaction keeps it
+    kept = await states(log)
+    assert all(newest[key] is not None and kept[key][1] == b"12" for key in (b"m0", b"m1", b"m2"))
+    assert counts.totals["spineloop_late_checkpoints_total"] >= 1
+
+
+async def keys_of(log: Brittle, number: int) -> set[bytes]:
+    return {record.key async for records in log.read(TELEMETRY, number) for record in records}
+
+
+async def first_checkpoint(log: Brittle, number: int) -> list[Record]:
+    """Return the oldest state records of a partition, as a worker that slept since then would hold them."""
+    found: list[Record] = []
+    async for records in log.read(CONTROLLER_STATE, number):
+        found += records
+    return found
+
+
+async def is_mended(log: Brittle, number: int) -> bool:
+    """Tell whether the last record of each key is its newest, so that compaction can't forget it."""
+    state, last = State(Tally()), State(Tally())
+    records = [record async for some in log.read(CONTROLLER_STATE, number) for record in some]
+    state.join(records)
+    last.join({record.key: record for record in records}.values())
+    return last.position == state.position and await is_covered(log) and all(
+        last._keys[key].position == live.position for key, live in state._keys.items()  # noqa: SLF001
+    )
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await holds():
+            await asyncio.sleep(0.01)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cuts=st.lists(st.integers(1, 29), max_size=5, unique=True))
+def test_e4_no_batch_boundary_shows_in_the_outputs(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+    async def outputs(cuts: Sequence[int]) -> dict[str | None, bytes | None]:
+        async with opened(tmp_path_factory.mktemp("log")) as log:
+            for start, end in zip([0, *cuts], [*cuts, len(INPUT)], strict=True):
+                await log.append(INPUT[start:end])
+                await run_until_done(log)
+            return {header(record, "ce_id"): record.value for record in await everything(log, METRIC)}
+
+    assert asyncio.run(outputs(sorted(cuts))) == asyncio.run(outputs([]))
+
+
+async def test_e6_a_slow_partition_is_paused_and_memory_is_bounded(
+    log: Brittle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition, "BUFFER_RECORDS", 50)
+    monkeypatch.setattr(partition, "SLICE_RECORDS", 10)
+    monkeypatch.setattr("streams.engine.MAX_POLL_RECORDS", 20)
+    await log.append([told("m0", f"r{n}") for n in range(1_000)])
+    log.busy = 20  # the outputs can't be written for a while: everything backs up
+    stop = asyncio.Event()
+    engine = Engine(Tally(), log, Counts(), QUICK)
+    monkeypatch.setattr(partition, "BUSY_PAUSE_S", 0.01)
+    running = asyncio.create_task(engine.run(stop))
+    most = 0
+    while not await is_covered(log):
+        most = max(most, *(p.waiting for p in engine._partitions.values()), 0)  # noqa: SLF001
+        await asyncio.sleep(0.005)
+    stop.set()
+    await running
+    assert 0 < most < 50 + 20 + 10  # the buffer, the poll that filled it, the slice in hand
+    assert len({header(r, "ce_id") for r in await everything(log, METRIC)}) == 1_000
+
+
+async def test_e7_what_is_malformed_goes_to_dead_letters_and_the_stream_goes_on(log: Brittle) -> None:
+    await log.append([told("m0", "r0"), told("m0", "?"), told("m0", "r1")])
+    await run_until_done(log)
+    (letter,) = await everything(log, DEAD_LETTER)
+    assert (letter.value, header(letter, "__connect.errors.exception.message")) == (b"?", "nonsense: a question mark")
+    assert sorted(record.value or b"" for record in await everything(log, METRIC)) == [b"r0:1", b"r1:2"]
+
+
+@pytest.mark.parametrize("defect", ["boom", "bang"])
+async def test_e7_a_defect_on_one_key_freezes_that_key_alone_until_a_redrive(log: Brittle, defect: str) -> None:
+    await log.append([told("m0", "r0"), told("m0", defect), told("m1", "s0"), told("m0", "r1"), told("m1", "s1")])
+    await run_until_done(log)
+    letters = await everything(log, DEAD_LETTER)
+    assert [letter.value for letter in letters] == [defect.encode(), b"r1"]
+    assert "ZeroDivisionError" in (header(letters[0], "__connect.errors.exception.stacktrace") or "")
+    said = {record.value for record in await everything(log, METRIC)}
+    assert {b"r0:1", b"s0:1", b"s1:2"} < said
+    assert any(b"ZeroDivisionError" in (value or b"") for value in said)  # the alarm
+    assert (await states(log))[b"m0"][1:] == (b"1", f"ZeroDivisionError: {defect}")
+    await log.append(
+        [
+            NewRecord(TELEMETRY, letter.key, letter.value, 2_000, ((partition.REDRIVE, b"1"), *letter.headers))
+            for letter in letters
+        ]
+    )
+    await run_until_done(log, Tally(mended=True))
+    assert (await states(log))[b"m0"][1:] == (b"3", None)
+
+
+async def test_e7_replay_quarantines_the_same_keys_at_the_same_records(tmp_path: Path) -> None:
+    frozen = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        async with opened(tmp_path / name) as log:
+            await log.append([told("m0", "r0"), told("m0", "boom"), told("m0", "r1"), told("m1", "bang")])
+            await run_until_done(log)
+            frozen.append(await states(log))
+    assert frozen[0] == frozen[1]
+
+
+async def test_e7_several_quarantines_in_a_short_time_stop_the_process(log: Brittle) -> None:
+    await log.append([told(f"m{n}", "boom") for n in range(QUARANTINES)])
+    with pytest.raises(ExceptionGroup) as failed:
+        await run_until_done(log)
+    assert failed.group_contains(BrokenPromise, match="5 keys quarantined")
+
+
+async def test_e7_too_many_dead_letters_in_a_row_stop_the_process(log: Brittle) -> None:
+    await log.append([told("m0", "?") for _ in range(11)])
+    engine = Engine(Tally(), log, Counts(), EngineSettings(checkpoint_s=0.01, dead_letters_in_a_row=10))
+    with pytest.raises(ExceptionGroup) as failed:
+        await engine.run(asyncio.Event())
+    assert failed.group_contains(BrokenPromise, match="11 dead letters in a row")
+
+
+async def test_e8_lag_without_progress_ends_the_process(log: Brittle) -> None:
+    await log.append(INPUT)
+    log.busy = 1_000_000
+    engine = Engine(Tally(), log, Counts(), EngineSettings(checkpoint_s=0.01, stall_s=0.5))
+    with pytest.raises(ExceptionGroup) as failed:
+        await engine.run(asyncio.Event())
+    assert failed.group_contains(BrokenPromise, match="no progress")
+
+
+async def test_e8_a_stop_finishes_what_was_taken_and_checkpoints_it(log: Brittle) -> None:
+    await log.append(INPUT)
+    stop, counts = asyncio.Event(), Counts()
+    slow = EngineSettings(checkpoint_s=3_600.0)
+    running = asyncio.create_task(Engine(Tally(), log, counts, slow).run(stop))
+    await until(lambda: seen(log))
+    stop.set()
+    await running
+    assert await is_covered(log)
+    assert Counter(header(r, "ce_id") for r in await everything(log, METRIC)).most_common(1)[0][1] == 1
+
+
+async def seen(log: Brittle) -> bool:
+    return len(await everything(log, METRIC)) == len(INPUT)
