@@ -7,7 +7,7 @@ an API token, and the bucket's name is `database/retention policy`), so there is
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -122,11 +122,14 @@ class InfluxHistory:
         return max((int(number) for row in series for number in row["values"][0][1:]), default=0)
 
     async def select(self, measurement: str) -> Sequence[Point]:
-        """Return every point of a measurement, series by series, in order of time."""
+        """Return every point of a measurement, in order of time."""
+        tags = await self._query(f"SHOW TAG KEYS {self._from(measurement)}")
         kinds = await self._query(f"SHOW FIELD KEYS {self._from(measurement)}")
         coerce = {name: _COERCE[kind] for row in kinds for name, kind in row["values"]}
-        series = await self._query(f"SELECT * {self._from(measurement)} GROUP BY *")
-        return [point for row in series for point in _points(row, coerce)]
+        tag_keys = sorted(key for row in tags for (key,) in row["values"])
+        # Not GROUP BY *: 1.6.7 puts points of {k=k1} and {k1=k1} into one group, though it keeps them apart.
+        series = await self._query(f"SELECT * {self._from(measurement)}")
+        return [point for row in series for point in _points(row, tag_keys, coerce)]
 
     async def _send(self, lines: Sequence[tuple[int, str]]) -> list[Rejected]:
         if not lines:
@@ -225,15 +228,9 @@ def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-def _points(row: Mapping[str, Any], coerce: Mapping[str, type[FieldValue]]) -> list[Point]:
-    tags = tuple(sorted((key, value) for key, value in row.get("tags", {}).items() if value))
-    names = row["columns"][1:]
-    return [
-        Point(
-            row["name"],
-            tags,
-            {name: coerce[name](value) for name, value in zip(names, values, strict=True) if value is not None},
-            t_ns,
-        )
-        for t_ns, *values in row["values"]
-    ]
+def _points(row: Mapping[str, Any], tag_keys: Sequence[str], coerce: Mapping[str, type[FieldValue]]) -> Iterator[Point]:
+    for values in row["values"]:
+        told = {name: value for name, value in zip(row["columns"], values, strict=True) if value is not None}
+        tags = tuple((key, told[key]) for key in tag_keys if key in told)
+        fields = {name: kind(told[name]) for name, kind in coerce.items() if name in told}
+        yield Point(row["name"], tags, fields, told["time"])

@@ -81,6 +81,7 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         self._settled = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
         self._polling: asyncio.Timeout | None = None
+        self._committing: asyncio.Task[KafkaError | None] | None = None
         self._heard_s = asyncio.get_running_loop().time()
         self._fetched_ms = 0
 
@@ -96,6 +97,8 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         if self._settling is not None:
             self._settling.cancel()  # it may wait for a Kafka that is gone
         await self.on_partitions_revoked([])
+        if self._committing is not None:
+            self._committing.cancel()
         await kafka_clients.stop(self._consumer)
 
     async def poll(self, max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
@@ -126,12 +129,15 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Store for each partition the offset of the next record to read. A partition lost meanwhile is ignored."""
         ours = {self._place(partition): offset for partition, offset in positions.items() if partition in self._ours}
+        if not ours:
+            return
         async with within(self._cluster.timeout_s, "commit"):
-            try:
-                if ours:
-                    await self._consumer.commit(ours)
-            except (CommitFailedError, IllegalStateError):  # the group has moved on without us
-                _log.info("positions_not_committed", topic=self._topic, partitions=sorted(self._ours))
+            while self._committing is not None and not self._committing.done():
+                await asyncio.wait({self._committing})  # aiokafka tries until Kafka is back; one such try is enough
+            self._committing = asyncio.create_task(self._commit(ours))
+            await asyncio.wait({self._committing})
+            if error := self._committing.result():
+                raise error
 
     async def lag(self) -> Mapping[int, int]:
         """Return for each assigned partition the number of records that have not been handed out yet."""
@@ -176,6 +182,16 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
             self._heard_s = asyncio.get_running_loop().time()
             if not self._is_changing:
                 self._settled.set()
+
+    async def _commit(self, positions: Mapping[TopicPartition, int]) -> KafkaError | None:
+        """Commit, and return the error, which nobody may be waiting for any more."""
+        try:
+            await self._consumer.commit(positions)
+        except (CommitFailedError, IllegalStateError):  # the group has moved on without us
+            _log.info("positions_not_committed", topic=self._topic, partitions=sorted(self._ours))
+        except KafkaError as error:
+            return error
+        return None
 
     async def _committed(self, partitions: Collection[int]) -> dict[int, int]:
         """Return the committed offsets, only to see whether records are missing; aiokafka asks for itself."""

@@ -45,7 +45,7 @@ class Stack:
         } | chosen
         return {f"SPINELOOP_{name.upper()}": value for name, value in names.items()}
 
-    def role(self, name: str, number: int = 0, **chosen: str) -> Program:
+    def role(self, name: str, number: int = 0, /, **chosen: str) -> Program:
         """Describe a role as a process of its own; `number` tells several of one role apart."""
         port = native.free_port()
         told = {"http_port": str(port), "instance": str(number)} | chosen
@@ -85,4 +85,4 @@ async def servers() -> AsyncIterator[Stack]:
 async def roles(stack: Stack, names: Sequence[str] = ROLES, **chosen: str) -> AsyncIterator[dict[str, Child]]:
     """Run roles as processes, one of each, until the block ends."""
     async with AsyncExitStack() as stops:
-        yield {name: await stops.enter_async_context(running(stack.role(name, **chosen))) for name in names}
+        yield {name: await stops.enter_async_context(running(stack.role(name, 0, **chosen))) for name in names}

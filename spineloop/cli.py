@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from spineloop import demo as demos
 from spineloop import doctor as doctors
 from spineloop import embedded, logs, running, wiring
+from spineloop.demo import Demo
 from spineloop.embedded import Embedding
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
@@ -113,6 +115,28 @@ def history() -> None:
 def downlink() -> None:
     """Send commands to the machines."""
     _role("downlink")
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float, typer.Option(min=1.0, help="How long the fleet trains, in s.")] = 60.0,
+    machines: Annotated[int, typer.Option(min=1, max=1_000, help="How many simulated machines.")] = 24,
+    seed: Annotated[int, typer.Option(help="Decides everything that is left to chance.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Keep log and history in this folder, for replay.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report here, as JSON.")] = None,
+) -> None:
+    """Run the whole loop with a simulated fleet, and say what became of every rep and command.
+
+    Example: `spineloop demo --seconds 30 --machines 24 --report r.json`
+    """
+    settings = Settings.read()
+    logs.configure("console", "error", role="demo")
+    shown = asyncio.run(demos.run(Demo(seconds=seconds, machines=machines, seed=seed, data=data), settings, Console()))
+    Console().print(demos.table(shown))
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n")
+    if not shown.is_well:
+        _fail("demo: a promise was broken: see lost and duplicate effects")
 
 
 @app.command()

@@ -3,11 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +21,7 @@ from adaptors.influx_history import InfluxAddress, open_influx_history
 from adaptors.kafka_log import open_kafka_log
 from adaptors.kafka_topics import TopicRow
 from adaptors.mqtt_connection import Connection
+from adaptors.points import Point
 from adaptors.sqlite_history import open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from ingest.bridge import Bridge, BridgeSettings, site_filter
@@ -44,7 +45,7 @@ class Role(msgspec.Struct, frozen=True):
     """One of the things that a process can be: its name, what it does until told to stop, whether it is ready."""
 
     name: str
-    run: Callable[[asyncio.Event], Awaitable[None]]
+    run: Callable[[asyncio.Event], Coroutine[Any, Any, None]]
     is_ready: Callable[[], bool]
 
 
@@ -53,6 +54,9 @@ class Sink(histories.Sink, Protocol):
 
     async def count(self, measurement: str) -> int:
         """Count the points of a measurement."""
+
+    async def select(self, measurement: str) -> Sequence[Point]:
+        """Return the points of a measurement."""
 
 
 def wall_clock_ms() -> int:
@@ -116,6 +120,20 @@ def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Ca
         password=password,
         session_expiry_s=session_expiry_s,
     )
+
+
+def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
+    """Return what connects a simulated machine: its key is its client id, and its session outlives the connection."""
+
+    def one(machine: str, will_topic: str, will: bytes) -> Awaitable[Connection]:
+        return mqtt_client.connect(
+            settings.mqtt_url,
+            client_id=machine.replace("/", "-"),
+            session_expiry_s=MQTT_SESSION_S,
+            will=mqtt_client.Will(will_topic, will),
+        )
+
+    return one
 
 
 def ingest(settings: Settings, log: Log, meters: Meters) -> Role:

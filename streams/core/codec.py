@@ -60,7 +60,9 @@ _ENCODE_MSGPACK = msgspec.msgpack.Encoder().encode
 _ENCODE_JSON = msgspec.json.Encoder().encode
 
 KINDS: Mapping[str, type] = {
-    kind.__struct_config__.tag: kind for union in (Telemetry, Command | Metric, PatientFact | PlanMade) for kind in get_args(union)
+    kind.__struct_config__.tag: kind
+    for union in (Telemetry, Command | Metric, PatientFact | PlanMade)
+    for kind in get_args(union)
 }
 """Every message by the name of its type, as it stands in `type` and in `ce_type`."""
 

@@ -129,8 +129,8 @@ class Patient:
         command = self.plan()
         prescription = command.prescription
         assert prescription is not None
-        told = {"load_N": prescription.load_N, "prescription": prescription, "last_set_reps": prescription.reps + 1}
-        self.train(**(told | fields))
+        told: dict[str, Any] = {"load_N": prescription.load_N, "prescription": prescription}
+        self.train(**(told | {"last_set_reps": prescription.reps + 1} | fields))
         return command
 
 

@@ -1,8 +1,8 @@
 """A story told by a machine: messages with their places in the boot, as the controller hears them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from streams.core.telemetry import (
 )
 from streams.core.topics import COMMAND, METRIC, TELEMETRY
 
+M = TypeVar("M")
 MACHINE = "acme/north/lumbar-1"
 PATIENT = "acme/p1"
 CAPABILITIES = Capabilities(
@@ -48,7 +49,7 @@ class Machine:
         self._seq = count()
         self.t_us = 1_000_000
 
-    def say(self, kind: type[Telemetry], **fields: Any) -> Telemetry:
+    def say(self, kind: Callable[..., M], **fields: Any) -> M:
         self.t_us += 2_000_000
         return kind(boot_id=self.boot_id, seq=next(self._seq), t_us=self.t_us, **fields)
 
@@ -77,9 +78,7 @@ class Machine:
             "position_unit": "rad",
             "prescription": PRESCRIPTION,
         }
-        rep = self.say(Rep, **(told | fields))
-        assert isinstance(rep, Rep)
-        return rep
+        return self.say(Rep, **(told | fields))
 
     def begin(self, intent: str = "max", **fields: Any) -> list[Telemetry]:
         """Come online, be screened, start a session and its first set."""

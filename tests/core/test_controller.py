@@ -1,10 +1,12 @@
 """The controller as a story: what a machine says, and what follows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.core import codec
 from streams.core.controller import Controller
@@ -17,6 +19,7 @@ from streams.core.telemetry import (
     CommandRejected,
     Heartbeat,
     Offline,
+    Online,
     Released,
     Screened,
     SessionEnded,
@@ -105,19 +108,17 @@ def test_pain_above_five_ends_the_exercise_and_pain_of_four_lowers_load_and_keep
 def test_nothing_but_stop_is_sent_before_the_patient_is_screened() -> None:
     machine = Machine()
     told = [one for one in machine.begin() if not isinstance(one, Screened)]
-    told = [*told, machine.say(SymptomReported, session="s1", pain_nrs=6), machine.say(ButtonPressed, button="stop")]
+    told += [machine.say(SymptomReported, session="s1", pain_nrs=6), machine.say(ButtonPressed, button="stop")]
     _, said = run(records(renumbered(told)))
     assert [command.action for command in commands(said)] == ["stop"]
     assert "S23" in metrics(said, Notice)[0].detail
 
 
-def renumbered(messages: list[Telemetry]) -> list[Telemetry]:
+def renumbered(messages: Sequence[Telemetry]) -> list[Telemetry]:
     """Close the holes that leaving messages out has made."""
-    import msgspec  # noqa: PLC0415
-
     numbers = iter(range(len(messages)))
     return [
-        msgspec.structs.replace(message, seq=next(numbers)) if hasattr(message, "seq") else message  # type: ignore[type-var]
+        message if isinstance(message, Online | Offline) else replace(message, seq=next(numbers))
         for message in messages
     ]
 
@@ -160,7 +161,7 @@ def test_a_command_ends_in_exactly_one_way() -> None:
     told = [*machine.begin(), machine.say(SymptomReported, session="s1", pain_nrs=4)]
     state, said = run(records(told))
     (command,) = commands(said)
-    acks = [
+    acks: list[Telemetry] = [
         machine.say(CommandApplied, command_id=command.command_id, load_N=270.0),
         machine.say(CommandRejected, command_id=command.command_id, reason="late"),
     ]

@@ -22,7 +22,19 @@ from streams.core.telemetry import Capabilities
 from tests.core.patients import BASE, LUMBAR, MACHINE, coarse
 
 NOW_MS = 1_700_000_000_000
-GOOD = PastSession("s1", True, False, 11, 10, 1, 6, 0, 96.0, 8.0, None, 80.0)
+GOOD = PastSession(
+    session="s1",
+    all_sets_done=True,
+    incomplete=False,
+    last_set_reps=11,
+    target_reps=10,
+    pain_max=1,
+    rpe_max=6,
+    fired=0,
+    rom_completeness_min_pct=96.0,
+    tempo_error_median_pct=8.0,
+    tul_last_set_s=80.0,
+)
 FAST = replace(GOOD, tempo_error_median_pct=None, velocity_loss_max_pct=12.0)
 READY = Series(
     settings="seat-4",
@@ -72,7 +84,7 @@ def test_two_good_sessions_raise_the_load_by_one_increment() -> None:
     assert rise(situation()) == (Change(quantity="load_N", old=400.0, new=405.0, bound=440.0),)
 
 
-def test_a_fine_grid_lets_the_load_rise_by_5_percent() -> None:
+def test_an_increment_of_5_percent_is_just_small_enough() -> None:
     machine = replace(LUMBAR, load_step_N=20.0)
     assert rise(situation(capabilities=machine)) == (Change(quantity="load_N", old=400.0, new=420.0, bound=440.0),)
 

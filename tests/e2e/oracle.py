@@ -28,10 +28,7 @@ async def log_of(stack: Stack) -> AsyncIterator[Log]:
 async def everything(log: Log, topic: str) -> list[Record]:
     """Read a topic from its beginning to its end, partition by partition."""
     return [
-        record
-        for number in await log.bounds(topic)
-        async for records in log.read(topic, number)
-        for record in records
+        record for number in await log.bounds(topic) async for records in log.read(topic, number) for record in records
     ]
 
 

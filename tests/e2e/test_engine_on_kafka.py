@@ -26,7 +26,7 @@ NEVER_S = "60"
 
 
 def telling(seed: int, machines: int = 12) -> Iterator[NewRecord]:
-    """What a fleet says that nobody answers, one machine after the other, for ever."""
+    """Let a fleet speak that nobody answers, one machine after the other, for ever."""
     fleet = assemble(seed, machines, Ledger())
     now_ms = 1_700_000_000_000
     while True:

@@ -25,7 +25,7 @@ NOW_MS = 1_000
 T = TypeVar("T")
 
 
-def a_machine(seed: int = 7, ledger: Ledger | None = None, *, habits: Habits | None = None, **traits: Any) -> Machine:  # noqa: ANN401 - fields of Patient
+def a_machine(seed: int = 7, ledger: Ledger | None = None, *, habits: Habits | None = None, **traits: Any) -> Machine:
     """Build a row whose patients never complain, unless told otherwise."""
     calm = {"pain_rate": 0.0, "incident_rate": 0.0, "compliance": 1.0, **traits}
     return Machine(
@@ -39,7 +39,7 @@ def a_machine(seed: int = 7, ledger: Ledger | None = None, *, habits: Habits | N
     )
 
 
-def a_command(machine: Machine, action: Action, number: int = 1, **differences: Any) -> Command:  # noqa: ANN401 - fields of Command
+def a_command(machine: Machine, action: Action, number: int = 1, **differences: Any) -> Command:
     command = Command(
         command_id=f"c{number}",
         machine=machine.key,

@@ -29,7 +29,7 @@ RUNNING = Programme(
 AWAITING = replace(RUNNING, stage="awaiting", set_number=0, lifting=False)
 
 
-def a_command(action: Action, **differences: Any) -> Command:  # noqa: ANN401 - fields of Command
+def a_command(action: Action, **differences: Any) -> Command:
     command = Command(
         command_id="c1",
         machine=RUNNING.machine,
@@ -118,7 +118,7 @@ def test_a_prescription_before_the_session_may_raise_and_is_clamped_to_what_the_
 
 
 def test_what_a_command_says_is_done() -> None:
-    def after(action: Action, **differences: Any) -> Programme:  # noqa: ANN401 - fields of Command
+    def after(action: Action, **differences: Any) -> Programme:
         return programmes.obeyed(RUNNING, a_command(action, **differences))
 
     assert after("lower_load", changes=change("load_N", 273.0)).held_load == 270.0  # down to the grid of 5 N

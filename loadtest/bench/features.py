@@ -1,0 +1,47 @@
+"""Features: every metric of a rep, measured in batches of several sizes by one core, with nothing around it."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from statistics import fmean
+
+from loadtest.bench import stories
+from loadtest.bench.report import Run
+from streams.core.measure import measure
+from streams.core.telemetry import Rep
+
+BATCHES = (1, 10, 100, 500)
+REPS, QUICK_REPS = 20_000, 2_000
+"""Reps that each batch size is given in one run; single ones are so slow that they get a tenth."""
+
+POOL = 2_000
+"""Different reps, given again and again: 6 MB, more than the core's own cache."""
+
+
+async def features(quick: bool) -> AsyncIterator[Run]:
+    """Measure the same reps in every batch size; all sizes must give the same numbers."""
+    pool = stories.reps(seed=1, count=POOL)
+    _us_per_rep(pool, 100, POOL)  # warms caches and allocator
+    wanted = QUICK_REPS if quick else REPS
+    for _ in range(1 if quick else 3):
+        figures = {f"us_per_rep_in_batches_of_{size}": _us_per_rep(pool, size, wanted) for size in BATCHES}
+        figures["samples_per_rep"] = fmean(rep.samples for rep in pool)
+        yield Run(figures, why_void(pool))
+
+
+def _us_per_rep(pool: Sequence[Rep], size: int, wanted: int) -> float:
+    """Return the CPU time of this process for one rep, in us; threads of libraries would count, too."""
+    batches = [pool[start : start + size] for start in range(0, len(pool), size)]
+    done, start_s = 0, time.process_time()
+    while done < (wanted if size > 1 else wanted // 10):
+        done += len(measure(batches[(done // size) % len(batches)]))
+    return 1e6 * (time.process_time() - start_s) / done
+
+
+def why_void(pool: Sequence[Rep]) -> tuple[str, ...]:
+    """Say which batch size loses a rep or changes a number, compared with one batch of all."""
+    together = measure(pool)
+    return tuple(
+        f"batches of {size} change what is measured"
+        for size in BATCHES
+        if [one for start in range(0, len(pool), size) for one in measure(pool[start : start + size])] != together
+    )

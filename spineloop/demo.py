@@ -1,0 +1,194 @@
+"""Demo: the embedded loop with a simulated fleet. Live progress, then a table and a report of what became of it."""
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from loadtest.disturbance import Rates
+from loadtest.fleet import Fleet, FleetSettings
+from spineloop import embedded, wiring
+from spineloop.embedded import Embedded, Embedding
+from spineloop.exposition import Exposition
+from spineloop.settings import Settings
+from spineloop.wiring import Role, Sink
+
+SPEED = 15.0
+"""Simulated seconds in a second: a session of ten minutes passes in forty seconds."""
+
+SETTLE_S = 20.0
+"""Longest wait, in s, until what the fleet said last has reached history."""
+
+LOOK_S = 0.25
+"""Pause between two looks at the progress."""
+
+
+class Demo(msgspec.Struct, frozen=True, kw_only=True):
+    """What to show: for how long in s, how many machines, which dice, where the data stays (None: nowhere)."""
+
+    seconds: float = 60.0
+    machines: int = 24
+    seed: int = 1
+    data: Path | None = None
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """A distribution in ms; None if nothing was measured."""
+
+    p50: float | None
+    p99: float | None
+    max: float | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of everything that the fleet said and was told.
+
+    `lost` counts reps that the fleet gave to the network and history does not have; `never_sent` those that the
+    simulated network swallowed before, which the loop can only notice. `duplicate_effects` counts commands that took
+    effect more than once on a machine, and reps that history holds more than once.
+    """
+
+    seed: int
+    machines: int
+    seconds: float
+    reps_published: int
+    reps_stored: int
+    lost: int
+    never_sent: int
+    duplicate_effects: int
+    commands_issued: int
+    commands_applied: int
+    commands_rejected: int
+    commands_expired: int
+    commands_open: int
+    commands_by_rule: dict[str, int]
+    rep_to_command_ms: Percentiles
+    dead_letters: int
+
+    @property
+    def is_well(self) -> bool:
+        """Whether the loop kept its promises."""
+        return self.lost == 0 and self.duplicate_effects == 0
+
+
+async def run(demo: Demo, settings: Settings, console: Console) -> Report:
+    """Run the loop and the fleet, wait until everything has arrived, and report."""
+    with tempfile.TemporaryDirectory(prefix="spineloop-") as folder:
+        embedding = Embedding(data=demo.data or Path(folder), port=embedded.free_port())
+        quiet = replace(settings, http_port=0)
+        async with embedded.opened(quiet, embedding, Exposition()) as loop, running(loop.roles):
+            fleet = Fleet(fleet_settings(demo), wiring.machine_connect(loop.settings), now_ms=wiring.wall_clock_ms)
+            with Live(console=console, refresh_per_second=4, transient=True) as live:
+                showing = asyncio.create_task(_show(live, fleet, loop.history))
+                await fleet.run()
+                await settled(fleet, loop.history)
+                showing.cancel()
+            return await report(demo, fleet, loop)
+
+
+def fleet_settings(demo: Demo) -> FleetSettings:
+    """Describe the demo's fleet: everything goes wrong now and then, as on a real network."""
+    return FleetSettings(
+        machines=demo.machines, seed=demo.seed, run=f"s{demo.seed}", speed=SPEED, max_s=demo.seconds, rates=Rates()
+    )
+
+
+@asynccontextmanager
+async def running(roles: Sequence[Role]) -> AsyncIterator[None]:
+    """Run roles beside the block, from when all are ready until they have finished what they had in hand."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for role in roles:
+            tasks.create_task(role.run(stop))
+        while not all(role.is_ready() for role in roles):
+            await asyncio.sleep(LOOK_S / 10)
+        try:
+            yield
+        finally:
+            stop.set()
+
+
+async def settled(fleet: Fleet[Any], history: Sink) -> None:
+    """Wait until history has every rep that was published and the end of every command, but not for ever."""
+    try:
+        async with asyncio.timeout(SETTLE_S):
+            while fleet.ledger.lost(await measured(history)) or await _open_commands(history):
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError:
+        return  # what is missing then is for the report to say
+
+
+async def measured(history: Sink) -> list[str]:
+    """Return the message id of every rep in history."""
+    return [
+        f"{told['tenant']}/{told['site']}/{told['machine']}/{told['boot_id']}/{told['seq']}"
+        for told in await _rows(history, "rep")
+    ]
+
+
+async def _rows(history: Sink, measurement: str) -> list[dict[str, object]]:
+    return [dict(point.tags) | dict(point.fields) for point in await history.select(measurement)]
+
+
+async def _open_commands(history: Sink) -> set[object]:
+    issued = {row["command_id"] for row in await _rows(history, "command")}
+    return issued - {row["command_id"] for row in await _rows(history, "command_closed")}
+
+
+async def report(demo: Demo, fleet: Fleet[Any], loop: Embedded) -> Report:
+    """Hold what the fleet knows against what history has."""
+    reps = await measured(loop.history)
+    commands = {row["command_id"]: row for row in await _rows(loop.history, "command")}
+    closed = await _rows(loop.history, "command_closed")
+    outcomes = Counter(str(row["outcome"]) for row in closed)
+    percentiles = (fleet.timings.percentile_ms(share, "end_set") for share in (0.5, 0.99, 1.0))
+    return Report(
+        seed=demo.seed,
+        machines=demo.machines,
+        seconds=demo.seconds,
+        reps_published=fleet.ledger.reps_published,
+        reps_stored=len(set(reps)),
+        lost=len(fleet.ledger.lost(reps)),
+        never_sent=list(fleet.ledger.withheld.values()).count("rep"),
+        duplicate_effects=fleet.ledger.duplicate_effects + len(reps) - len(set(reps)),
+        commands_issued=len(commands),
+        commands_applied=outcomes["applied"],
+        commands_rejected=outcomes["rejected"],
+        commands_expired=outcomes["expired"],
+        commands_open=len(await _open_commands(loop.history)),
+        commands_by_rule=dict(sorted(Counter(str(row["rule"]) for row in commands.values()).items())),
+        rep_to_command_ms=Percentiles(*(None if ms is None else round(ms, 1) for ms in percentiles)),
+        dead_letters=await loop.dead_letters(),
+    )
+
+
+async def _show(live: Live, fleet: Fleet[Any], history: Sink) -> None:
+    """Draw the progress until cancelled."""
+    while True:
+        table = Table(title="spineloop demo", show_header=False)
+        table.add_row("reps published", str(fleet.timings.reps))
+        table.add_row("reps in history", str(await history.count("rep")))
+        table.add_row("commands in history", str(await history.count("command")))
+        table.add_row("commands received by machines", str(sum(fleet.ledger.received.values())))
+        latest = fleet.timings.percentile_ms(0.5, "end_set")
+        table.add_row("rep to command, median", "none yet" if latest is None else f"{latest:.1f} ms")
+        live.update(table)
+        await asyncio.sleep(LOOK_S)
+
+
+def table(report: Report) -> Table:
+    """Draw the report for a person."""
+    drawn = Table("what", "how many", title="what became of it")
+    for name, value in msgspec.to_builtins(report).items():
+        shown = ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, dict) else str(value)
+        drawn.add_row(name.replace("_", " "), shown)
+    return drawn
