@@ -1,7 +1,7 @@
 """Features: every metric of a rep, measured in batches of several sizes by one core, with nothing around it."""
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from statistics import fmean
 
 from loadtest.bench import stories
@@ -17,7 +17,7 @@ POOL = 2_000
 """Different reps, given again and again: 6 MB, more than the core's own cache."""
 
 
-async def features(quick: bool) -> AsyncIterator[Run]:
+async def features(quick: bool) -> AsyncGenerator[Run, None]:
     """Measure the same reps in every batch size; all sizes must give the same numbers."""
     pool = stories.reps(seed=1, count=POOL)
     _us_per_rep(pool, 100, POOL)  # warms caches and allocator

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,7 @@ class Run(msgspec.Struct, frozen=True):
     void: tuple[str, ...] = ()
 
 
-Bench = Callable[[bool], AsyncIterator[Run]]
+Bench = Callable[[bool], AsyncGenerator[Run, None]]
 """Yields the runs that count, one after the other; told whether to be quick, which is one short run."""
 
 

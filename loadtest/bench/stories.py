@@ -81,7 +81,8 @@ def _quickened_rep(rep: Rep) -> Rep:
 
 def _picked(channel: bytes, at: np.ndarray[tuple[int], np.dtype[np.float64]]) -> bytes:
     counts = np.frombuffer(channel, "<i2")
-    return np.rint(np.interp(at, np.arange(len(counts)), counts)).astype("<i2").tobytes()
+    picked: bytes = np.rint(np.interp(at, np.arange(len(counts)), counts)).astype("<i2").tobytes()
+    return picked
 
 
 def _quickened_tempo(ordered: Prescription | None) -> Prescription | None:

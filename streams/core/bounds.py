@@ -77,9 +77,7 @@ def within_machine_and_cap(known: Known, wish: Command) -> Verdict:
         return Refusal("no clinician's cap is known")
     tops = [top for top in (known.load_cap_N, known.load_max_N) if top is not None]
     most_N = min(tops, default=math.inf)
-    fitting_N = max(min(new_N, most_N), known.load_min_N or 0.0)
-    if known.load_step_N is not None:
-        fitting_N = on_grid(fitting_N, known.load_min_N, known.load_step_N)
+    fitting_N = on_grid(min(new_N, most_N), known.load_min_N, known.load_step_N)
     if fitting_N > most_N and wish.action == "prescribe":
         return Refusal(f"the machine holds at least {fitting_N} N, at most {most_N} N is allowed")
     if _turned(old_N, new_N, fitting_N):

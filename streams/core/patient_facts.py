@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from streams.core.known import on_grid
 from streams.core.patient_state import (
     DAY_MS,
     WEEK_MS,
@@ -53,12 +54,12 @@ def edited(state: PatientState, fact: PlanEdited, now_ms: int) -> PatientState:
     plan = replace(plan, **{name: value for name, value in news.items() if value is not None})
     if fact.prescription is not None:
         base = replace(fact.prescription, id="clinician")
-        renewed = tuple(_renewed(one, base, now_ms) for one in plan.series)
+        renewed = tuple(_renewed(one, base) for one in plan.series)
         plan = replace(plan, base=base, edited_ms=now_ms, pain_session=None, series=renewed)
     return put_plan(state, plan)
 
 
-def _renewed(series: Series, base: Prescription, now_ms: int) -> Series:
+def _renewed(series: Series, base: Prescription) -> Series:
     """Put a clinician's prescription in force: trained before it is raised, a wider window step by step (S6)."""
     wanted, last = window_of(base), window_of(series.settled)
     narrowed = wanted if series.trained_ms is None else overlap(wanted, last)
@@ -70,7 +71,7 @@ def _renewed(series: Series, base: Prescription, now_ms: int) -> Series:
         goal=None if narrowed == wanted else wanted,
         past=(),
         pain_session=None,
-        week=((now_ms, base.load_N),),
+        week=(),
     )
 
 
@@ -122,13 +123,9 @@ def _settled(series: Series, fact: SessionSummarised) -> Series:
         return series  # the session began before the clinician's edit took effect
     asked, told = series.proposed or series.settled, fact.prescription
     shown_N = fact.load_N if fact.load_N is not None else series.settled.load_N
-    reps, sets = (told.reps, told.sets) if told is not None else (series.settled.reps, series.settled.sets)
-    settled = replace(
-        asked,
-        load_N=round(min(asked.load_N, shown_N), 3),
-        reps=min(asked.reps, reps),
-        sets=min(asked.sets, sets),
-    )
+    load_N = on_grid(min(asked.load_N, shown_N), None, None)  # down to 1 mN: rounding must not raise
+    is_accepted = told is not None and told.reps >= asked.reps
+    settled = replace(asked, load_N=load_N, reps=asked.reps if is_accepted else series.settled.reps)
     window = overlap(window_of(asked), None if told is None else window_of(told))
     tightened = window != window_of(asked)
     return replace(series, settled=with_window(settled, window), proposed=None, goal=None if tightened else series.goal)

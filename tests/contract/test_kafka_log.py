@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from aiokafka import TopicPartition
@@ -147,7 +147,7 @@ async def test_a_listener_that_does_not_answer_does_not_keep_us_from_leaving(kaf
 async def test_a_member_with_a_name_comes_back_to_its_partitions_and_the_others_do_not_notice(
     kafka_address: str, group: str
 ) -> None:
-    def opened(name: str) -> "asynccontextmanager[KafkaLog]":  # type: ignore[type-arg, valid-type]
+    def opened(name: str) -> AbstractAsyncContextManager[KafkaLog]:
         return open_kafka_log(kafka_address, client_id=name, instance=name, heartbeat_ms=500)
 
     staying, restarted = Member(), Member()

@@ -140,9 +140,7 @@ async def test_records_of_several_topics_are_appended_together(log: Log) -> None
 async def test_equal_keys_go_to_equal_partitions_of_every_topic(log: Log) -> None:
     keys = [f"acme/north/m{n}" for n in range(40)]
     await log.append([told(key, "", topic=topic) for topic in LOG_TOPICS for key in keys])
-    places = [
-        {record.key: record.partition for record in await everything(log, topic)} for topic in LOG_TOPICS
-    ]
+    places = [{record.key: record.partition for record in await everything(log, topic)} for topic in LOG_TOPICS]
     assert all(place == places[0] for place in places)
     assert set(places[0].values()) == set(range(PARTITIONS))
 
@@ -465,7 +463,9 @@ async def test_two_members_share_the_partitions_and_who_stays_gets_all(log: Log,
                         batches = await subscription.poll(1_000, 0.1)
                         assert set(batches) <= member.mine
                         found += [record for records in batches.values() for record in records]
-                        await subscription.commit({number: records[-1].offset + 1 for number, records in batches.items()})
+                        await subscription.commit(
+                            {number: records[-1].offset + 1 for number, records in batches.items()}
+                        )
             assert sorted(values(found), key=int) == [str(n) for n in range(100)]
         assert second.mine == set()
         await first.has(PARTITIONS)

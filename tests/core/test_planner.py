@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from streams.core import envelope, patient_state, planner
+from streams.core import envelope, patient_facts, patient_state, planner
 from streams.core.commands import Command
 from streams.core.envelope import Permitted
 from streams.core.known import is_harder
@@ -155,6 +155,15 @@ def test_a_confirmed_rep_stays_and_a_declined_one_does_not() -> None:
         assert prescription.reps == then
 
 
+def test_a_session_under_an_older_prescription_takes_no_reps_away() -> None:
+    patient = a_patient()
+    patient.plan()
+    patient.train(prescription=replace(BASE, reps=8, sets=1))
+    prescription = patient.plan().prescription
+    assert prescription is not None
+    assert (prescription.reps, prescription.sets) == (10, 2)
+
+
 def test_after_a_session_that_ended_in_pain_the_next_one_starts_a_fifth_lower() -> None:
     patient = a_trained_patient()
     patient.comes(0, load_N=405.0, **PAIN_STOP)
@@ -172,6 +181,13 @@ def test_the_cut_after_pain_waits_for_the_next_session_and_is_made_once() -> Non
     assert load_of(patient.comes(2)) == 320.0
     patient.day += 2
     assert (patient.plan().rule, load_of(patient.plan())) == ("keep", 320.0)
+
+
+def test_a_session_without_a_plan_does_not_settle_the_cut_after_pain() -> None:
+    patient = a_trained_patient()
+    patient.train(400.0, **PAIN_STOP)
+    patient.train(400.0)
+    assert (patient.plan().rule, load_of(patient.plan())) == ("pain_stop", 320.0)
 
 
 def test_after_pain_two_clean_sessions_come_before_any_increase() -> None:
@@ -523,6 +539,23 @@ def test_the_lowest_load_of_a_week_is_remembered_through_many_prescriptions() ->
     for n, (now_ms, load_N) in enumerate(loads):
         week = [was_N for then_ms, was_N in loads[:n] if then_ms >= now_ms - 7 * DAY_MS]
         assert all(load_N <= 1.10 * was_N for was_N in week)
+
+
+@given(told=st.lists(st.tuples(st.integers(-1, 40), st.floats(100.0, 500.0)), max_size=60))
+def test_the_lowest_load_of_a_week_is_never_forgotten(told: list[tuple[int, float]]) -> None:
+    #  hours may go back a little: log times of two producers
+    state = a_patient().state
+    plan = state.plans[0]
+    series = patient_state.open_series(plan, BASE, "seat-4", "paced")
+    now_ms, before = 0, list[tuple[int, float]]()
+    for hours, load_N in told:
+        now_ms += hours * 3_600_000
+        state = patient_facts.prescribed(state, plan, series, replace(BASE, load_N=load_N), now_ms)
+        (series,) = state.plans[0].series
+        before.append((now_ms, load_N))
+        lowest_N = min(then_N for then_ms, then_N in before if then_ms >= now_ms - WEEK_MS)
+        assert series.week_low_N(now_ms) <= lowest_N
+        assert len(series.week) <= patient_facts.MAX_WEEK
 
 
 def test_the_state_of_a_usual_patient_is_small() -> None:

@@ -1,0 +1,68 @@
+"""The command line of `scripts/bench`."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from loadtest.bench.bridge import bridge
+from loadtest.bench.engine import engine
+from loadtest.bench.features import features
+from loadtest.bench.report import Bench, Outcome, Report, Run, outcome, report, table
+
+BENCHES: Mapping[str, Bench] = {"features": features, "bridge": bridge, "engine": engine}
+
+LIMIT_S = 900.0
+"""Longest time in s for one bench with all its runs; none needs half of it."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+_console = Console()
+
+
+@app.command()
+def main(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; all of them if none is named.")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="One short run instead of three.")] = False,
+    report_file: Annotated[Path | None, typer.Option("--report", help="Write the figures here, as JSON.")] = None,
+) -> None:
+    """Measure parts of spineloop on real servers; exit 1 if a run is void because anything was lost or doubled."""
+    unknown = set(names or ()).difference(BENCHES)
+    if unknown:
+        raise typer.BadParameter(f"no bench is called {min(unknown)}")
+    found = asyncio.run(measured({name: BENCHES[name] for name in names or BENCHES}, quick=quick))
+    if report_file is not None:
+        report_file.write_bytes(found.json())
+    if found.is_void:
+        raise typer.Exit(1)
+
+
+async def measured(benches: Mapping[str, Bench], *, quick: bool) -> Report:
+    """Run benches one after the other, and print each as soon as it is done."""
+    found: dict[str, Outcome] = {}
+    for name, bench in benches.items():
+        found[name] = outcome(await _runs(name, bench, quick=quick))
+        _console.print(table(name, found[name]))
+    return report(found, quick=quick)
+
+
+async def _runs(name: str, bench: Bench, *, quick: bool) -> Sequence[Run]:
+    runs: list[Run] = []
+    try:
+        async with asyncio.timeout(LIMIT_S), aclosing(bench(quick)) as one_by_one:
+            with _console.status(f"{name}: starting") as status:
+                async for run in one_by_one:
+                    runs.append(run)
+                    status.update(f"{name}: {len(runs)} runs done")
+    except TimeoutError:
+        runs.append(Run({}, (f"not done within {LIMIT_S:.0f} s",)))
+    return runs
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,120 @@
+"""Engine: a telemetry topic full of what machines say, and the control process that works it off."""
+
+import os
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from loadtest import stack
+from loadtest.bench import stories
+from loadtest.bench.account import differences
+from loadtest.bench.lap import Lap, lap
+from loadtest.bench.processes import spawned
+from loadtest.bench.report import Run
+from loadtest.bench.stories import Said
+from loadtest.bench.written import from_now
+from loadtest.stack import Stack
+from spineloop import wiring
+from streams.checkpoint import State
+from streams.core import codec
+from streams.core.controller import Controller
+from streams.core.records import MSGPACK_TYPE, NewRecord, Record, cloud_event
+from streams.core.results import RepMeasured
+from streams.core.telemetry import Rep
+from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, TELEMETRY
+from streams.log import Log
+
+MESSAGES, QUICK_MESSAGES = 60_000, 15_000
+MACHINES = 400
+"""How much is said before a run, and by how many: four minutes of a clinic chain, a third of it reps."""
+
+APPENDED = 2_000
+"""Records appended at a time while the topic is filled."""
+
+LIMIT_S = 120.0
+"""Longest wait in s until a checkpoint covers everything."""
+
+
+async def engine(quick: bool) -> AsyncGenerator[Run, None]:
+    """Fill the topic, start the process, and watch its outputs and its checkpoints."""
+    count = QUICK_MESSAGES if quick else MESSAGES
+    async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
+        await _run(servers, log, 0, count // 5)
+        for number in range(1, 2 if quick else 4):
+            yield await _run(servers, log, number, count)
+
+
+async def _run(servers: Stack, log: Log, number: int, count: int) -> Run:
+    said = list(islice(stories.story(number, MACHINES, tenant=f"run-{number}"), count))
+    metric, letters = await from_now(log, METRIC), await from_now(log, DEAD_LETTER)
+    await _fill(log, said)
+    seen: Lap | None = None
+    async with spawned(servers.role("control")) as control:
+        processes = {"control": control.pid, "kafka": servers.log.process.pid, "bench": os.getpid()}
+        with suppress(TimeoutError):  # then something is missing, and it will be told what
+            seen = await lap(metric.count, Covered(log).at, processes, LIMIT_S)
+    void = why_void(said, await metric.records(), letters=await letters.count())
+    return Run({} if seen is None else _figures(seen, said), void)
+
+
+async def _fill(log: Log, said: Sequence[Said]) -> None:
+    for start in range(0, len(said), APPENDED):
+        await log.append([_record(one) for one in said[start : start + APPENDED]])
+
+
+def _record(said: Said) -> NewRecord:
+    """Write a message as the bridge does."""
+    headers = cloud_event(
+        ce_id=codec.message_id(said.machine, said.message),
+        ce_type=codec.ce_type(said.message),
+        source=said.machine,
+        time_ms=said.at_ms,
+        content_type=MSGPACK_TYPE,
+    )
+    return NewRecord(TELEMETRY, said.machine.encode(), codec.encode(said.message), said.at_ms, headers)
+
+
+class Covered:
+    """Whether checkpoints cover the whole of the telemetry topic; asked in earnest once no more outputs come."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._outputs = -1
+
+    async def at(self, outputs: int) -> bool:
+        """Tell it, told how many outputs there are by now."""
+        has_rested, self._outputs = outputs == self._outputs, outputs
+        if not has_rested:
+            return False
+        states = await self._log.bounds(CONTROLLER_STATE)
+        for number, (_, end) in (await self._log.bounds(TELEMETRY)).items():
+            if await self._position(number, states[number][1]) < end:
+                return False
+        return True
+
+    async def _position(self, number: int, end: int) -> int:
+        """Read the position that the last checkpoint of a partition ends with."""
+        state = State(Controller())
+        async for records in self._log.read(CONTROLLER_STATE, number, max(0, end - 1)):
+            state.join(records)
+        return state.position
+
+
+def why_void(said: Iterable[Said], found: Iterable[Record], *, letters: int = 0) -> tuple[str, ...]:
+    """Say which reps were not measured, or more than once."""
+    reps = [codec.message_id(one.machine, one.message) for one in said if isinstance(one.message, Rep)]
+    metrics = [codec.decode_metric(record.value or b"") for record in found]
+    wrong = differences(reps, (metric.cause for metric in metrics if isinstance(metric, RepMeasured)))
+    return (*wrong, f"{letters} dead letters") if letters else wrong
+
+
+def _figures(seen: Lap, said: Sequence[Said]) -> dict[str, float]:
+    reps = [one.message.samples for one in said if isinstance(one.message, Rep)]
+    return {
+        "reps_per_s": len(reps) * seen.share / seen.seconds,
+        "records_per_s": len(said) * seen.share / seen.seconds,
+        **seen.figures(len(reps), "rep"),
+        "records_per_rep": len(said) / len(reps),
+        "outputs_per_rep": seen.last.count / len(reps),
+        "samples_per_rep": sum(reps) / len(reps),
+    }

@@ -1,0 +1,56 @@
+"""Processes: what one has spent so far, CPU time and memory, as the kernel counts it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from loadtest.child import Child, Program
+
+_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time that a process and its threads have spent, in s, to 10 ms.
+
+    Examples
+    --------
+    >>> cpu_s(os.getpid()) > 0.0
+    True
+    """
+    # the name, in brackets, may hold spaces; the state behind it is field 3, user and system time are 14 and 15
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def machine_cpu_s() -> float:
+    """Return the CPU time that everything on this machine has spent since it started, in s, over all cores."""
+    user, nice, system, _, _, irq, softirq = Path("/proc/stat").read_text(encoding="utf-8").split()[1:8]
+    return sum(map(int, (user, nice, system, irq, softirq))) * _TICK_S
+
+
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has held so far (its resident set), in bytes.
+
+    Examples
+    --------
+    >>> peak_bytes(os.getpid()) > 5_000_000
+    True
+    """
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1_024
+
+
+@asynccontextmanager
+async def spawned(program: Program) -> AsyncIterator[Child]:
+    """Run a program as long as the block, which begins before the program answers: its first message counts, too."""
+    child = Child(program)
+    answering = asyncio.create_task(child.start())
+    await asyncio.sleep(0)  # it has its process id as soon as it was given its first turn
+    try:
+        yield child
+        await answering
+    finally:
+        answering.cancel()
+        await child.stop()

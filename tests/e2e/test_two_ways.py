@@ -1,0 +1,93 @@
+"""Embedded and distributed are one loop: the same fleet gives the same metrics and the same decisions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from adaptors.points import Point
+from loadtest import stack
+from spineloop import embedded, wiring
+from spineloop.demo import running
+from spineloop.embedded import Embedding
+from spineloop.exposition import Exposition
+from spineloop.settings import Settings
+from spineloop.wiring import Sink
+from streams.core import codec
+from streams.core.records import header
+from streams.core.topics import COMMAND, METRIC, PATIENT
+from streams.log import Log
+from tests.e2e.lockstep import run_in_lockstep
+from tests.e2e.oracle import everything, log_of, until
+
+TIMES = ("at_ms", "issued_ms", "expires_ms")
+"""What may differ: each run has its own clock."""
+
+
+async def in_lockstep(log: Log, settings: Settings) -> None:
+    await run_in_lockstep(log, settings, seed=11, machines=5, messages=400)
+
+
+async def decisions(log: Log) -> dict[str | None, Any]:
+    """Everything that the stages said, by id and without times."""
+    decode: dict[str, Callable[[bytes], msgspec.Struct]] = {
+        METRIC: codec.decode_metric,
+        COMMAND: codec.decode_command,
+        PATIENT: codec.decode_patient_fact,
+    }
+    said: dict[str | None, Any] = {}
+    for topic, read in decode.items():
+        for record in await everything(log, topic):
+            told = msgspec.to_builtins(read(record.value or b""))
+            name = f"{topic} {header(record, 'ce_id')}"
+            said[name] = {key: value for key, value in told.items() if key not in TIMES}
+    return said
+
+
+async def history_of(sink: Sink, measurement: str) -> list[tuple[Any, ...]]:
+    def known(point: Point) -> tuple[Any, ...]:
+        fields = {name: value for name, value in point.fields.items() if name not in TIMES}
+        return point.tags, sorted(fields.items())
+
+    return sorted(known(point) for point in await sink.select(measurement))
+
+
+async def until_stored(sink: Sink, said: dict[str | None, Any]) -> None:
+    reps = sum(told.get("type") == "rep_measured" for told in said.values())
+
+    async def has_all() -> bool:
+        return await sink.count("rep") == reps
+
+    await until(has_all)
+
+
+async def test_the_same_fleet_gives_the_same_metrics_and_decisions_embedded_and_distributed(tmp_path: Path) -> None:
+    embedding = Embedding(data=tmp_path, port=embedded.free_port())
+    settings = Settings.read({"SPINELOOP_CHECKPOINT_S": "0.01", "SPINELOOP_HTTP_PORT": "0"})
+    async with embedded.opened(settings, embedding, Exposition()) as loop, running(loop.roles):
+        await in_lockstep(loop.log, loop.settings)
+        in_one_process = await decisions(loop.log)
+        await until_stored(loop.history, in_one_process)
+        kept = {name: await history_of(loop.history, name) for name in ("rep", "set_summary", "command")}
+    async with stack.servers() as servers, stack.roles(servers, checkpoint_s="0.01"), log_of(servers) as log:
+        await in_lockstep(log, servers.settings())
+        in_many = await decisions(log)
+        async with wiring.open_history(servers.settings()) as sink:
+            await until_stored(sink, in_many)
+            kept_there = {name: await history_of(sink, name) for name in kept}
+    assert len([told for told in in_many.values() if told["type"] == "command"]) >= 5
+    assert in_many == in_one_process
+    assert kept_there == kept
+
+
+async def test_two_runs_of_the_same_seed_in_lockstep_say_the_same(tmp_path: Path) -> None:
+    """Without this the test above could pass or fail by luck."""
+    runs = []
+    for name in ("one", "other"):
+        embedding = Embedding(data=tmp_path / name, port=embedded.free_port())
+        settings = Settings.read({"SPINELOOP_CHECKPOINT_S": "0.01", "SPINELOOP_HTTP_PORT": "0"})
+        async with embedded.opened(settings, embedding, Exposition()) as loop, running(loop.roles):
+            await in_lockstep(loop.log, loop.settings)
+            runs.append(await decisions(loop.log))
+    assert runs[0] == runs[1]
