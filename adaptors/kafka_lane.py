@@ -36,14 +36,11 @@ class Lane:
         Sends the batches.
     topic, partition : str, int
         Where to.
-    linger_s : float
-        How long the first record waits for company when nothing is on its way, in s.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int, linger_s: float) -> None:
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
         self._producer = producer
         self._topic, self._partition = topic, partition
-        self._linger_s = linger_s
         self._lots: deque[Lot] = deque()
         self._sending: asyncio.Task[None] | None = None
 
@@ -66,7 +63,8 @@ class Lane:
             await asyncio.wait({self._sending})
 
     async def _send_all(self) -> None:
-        await asyncio.sleep(self._linger_s)
+        # what this turn of the event loop brings goes together; a linger of 1 ms cost 2 ms and gained no throughput
+        await asyncio.sleep(0)
         while self._lots:
             batch, lots = self._fill()
             if not lots:

@@ -18,11 +18,6 @@ from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record
 from streams.core.topics import LOG_TOPICS, STATE_MAX_BATCH_BYTES, LogTopic
 
-LINGER_S = 0.001
-"""How long a first record waits for company, in s. Under load it hardly matters: what comes while a batch is on its way
-makes up the next one.
-"""
-
 WAITING_RECORDS = 100_000
 """Most records handed over and not stored, a second's work; 150 MB if all are reps. Who brings more is refused."""
 
@@ -46,7 +41,6 @@ async def open_kafka_log(
     session_timeout_ms: int = 10_000,
     heartbeat_ms: int = 3_000,
     instance: str | None = None,
-    linger_s: float = LINGER_S,
     security: Mapping[str, Any] = {},
 ) -> AsyncIterator["KafkaLog"]:
     """Connect to a log in Kafka, whose topics `create_topics` has made.
@@ -57,8 +51,6 @@ async def open_kafka_log(
         As in `Cluster`.
     topics : mapping of str to LogTopic
         The topics there have to be.
-    linger_s : float
-        How long a first record waits for company, in s.
 
     Raises
     ------
@@ -77,11 +69,12 @@ async def open_kafka_log(
         security=security,
     )
     partitions = await check_topics(cluster, topics)
-    records = kafka_clients.producer(cluster, batch_bytes=PRODUCER_BATCH_BYTES)
-    states = kafka_clients.producer(cluster, batch_bytes=STATE_MAX_BATCH_BYTES)
-    offsets = kafka_clients.consumer(cluster)
-    async with running(records, timeout_s), running(states, timeout_s), running(offsets, timeout_s):
-        log = KafkaLog(cluster, topics, partitions, records=records, states=states, offsets=offsets, linger_s=linger_s)
+    async with (
+        running(kafka_clients.producer(cluster, batch_bytes=PRODUCER_BATCH_BYTES), timeout_s) as records,
+        running(kafka_clients.producer(cluster, batch_bytes=STATE_MAX_BATCH_BYTES), timeout_s) as states,
+        running(kafka_clients.consumer(cluster), timeout_s) as offsets,
+    ):
+        log = KafkaLog(cluster, topics, partitions, records=records, states=states, offsets=offsets)
         try:
             yield log
         finally:
@@ -101,8 +94,6 @@ class KafkaLog:
         Number of partitions of each.
     records, states, offsets : AIOKafkaProducer, AIOKafkaProducer, AIOKafkaConsumer
         Started clients: for `append`, for `checkpoint`, and for what is asked about offsets.
-    linger_s : float
-        How long a first record waits for company, in s.
     """
 
     def __init__(
@@ -114,7 +105,6 @@ class KafkaLog:
         records: AIOKafkaProducer,
         states: AIOKafkaProducer,
         offsets: AIOKafkaConsumer,
-        linger_s: float,
     ) -> None:
         self._cluster = cluster
         self._topics = topics
@@ -122,9 +112,7 @@ class KafkaLog:
         self._offsets = offsets
         self._partitions = partitions
         self._lanes = {
-            (topic, partition): Lane(records, topic, partition, linger_s)
-            for topic in topics
-            for partition in range(partitions)
+            (topic, partition): Lane(records, topic, partition) for topic in topics for partition in range(partitions)
         }
         self._partition_by_key: dict[bytes, int] = {}
         self._turns: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)

@@ -134,9 +134,9 @@ class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aio
         async with within(self._cluster.timeout_s, "commit"):
             while self._committing is not None and not self._committing.done():
                 await asyncio.wait({self._committing})  # aiokafka tries until Kafka is back; one such try is enough
-            self._committing = asyncio.create_task(self._commit(ours))
-            await asyncio.wait({self._committing})
-            if error := self._committing.result():
+            mine = self._committing = asyncio.create_task(self._commit(ours))
+            await asyncio.wait({mine})  # by then `_committing` may be the commit of the next in line
+            if error := mine.result():
                 raise error
 
     async def lag(self) -> Mapping[int, int]:

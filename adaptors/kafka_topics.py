@@ -110,7 +110,7 @@ async def create_topics(
         ]
         if new:
             _check_created(await admin.create_topics(new))
-            while not _all_have_leaders(await _partitions(admin, topics), len(topics)):  # noqa: ASYNC110 - no event of ours
+            while not _all_have_leaders(await _partitions(admin, topics), len(topics)):
                 await asyncio.sleep(LEADER_POLL_S)
         return missing
 

@@ -14,6 +14,9 @@ from adaptors.mqtt_link import MAX_PACKET_BYTES, ConnectionLost
 CONNACK_LIMIT_S = 10.0
 """Longest wait for the connection and the broker's answer to CONNECT."""
 
+_NOT_IN_CLIENT_IDS = frozenset("/+#$")
+"""iotcore 0.4 refuses them, and at the second try from such a client it refuses everybody until it is restarted."""
+
 _PORTS = {"mqtt": 1_883, "mqtts": 8_883}
 
 
@@ -43,7 +46,7 @@ async def connect(
     url : str
         `mqtt://host:port`, or `mqtts://host:port` for TLS with the system's authorities.
     client_id : str
-        Whose session it is. A second connection with the same id ends the first.
+        Whose session it is, without `/`, `+`, `#` or `$`. A second connection with the same id ends the first.
     keep_alive_s : int
         Longest silence in s before either side gives the other up, at least 1; the broker may ask for less.
     session_expiry_s : int
@@ -66,8 +69,8 @@ async def connect(
     Refused
         It does not let us in.
     """
-    if keep_alive_s < 1:
-        raise ValueError(f"keep_alive_s must be at least 1, got {keep_alive_s}")
+    if keep_alive_s < 1 or _NOT_IN_CLIENT_IDS.intersection(client_id):
+        raise ValueError(f"not a client id, or not a keep-alive of at least 1 s: {client_id!r}, {keep_alive_s}")
     scheme, host, port = address(url)
     packet = mqtt5.ConnectPacket(
         client_id,

@@ -55,7 +55,7 @@ CREATE TABLE IF NOT EXISTS position (
 """
 
 
-class Stored(msgspec.Struct, frozen=True, array_like=True):
+class Stored(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A record as it stands in a row."""
 
     offset: int
@@ -83,7 +83,7 @@ def partition_of(key: bytes, partitions: int) -> int:
     Examples
     --------
     >>> [partition_of(key, 4) for key in (b"acme/north/m1", b"acme/north/m2", b"")]
-    [0, 2, 0]
+    [1, 3, 0]
     """
     return zlib.crc32(key) % partitions
 
@@ -91,8 +91,9 @@ def partition_of(key: bytes, partitions: int) -> int:
 def connect(path: Path, lock_wait_s: float) -> sqlite3.Connection:
     """Open a connection that one thread at a time may use.
 
-    `synchronous = FULL` flushes the write-ahead log at each commit, so what was committed survives a power cut. NORMAL
-    would lose the last commits: a PUBACK sent for nothing. It saves 0.15 ms a transaction, however many records are in.
+    `synchronous = FULL` flushes the write-ahead log at each commit, so that what was committed survives a power cut.
+    NORMAL would lose the last commits, and for some of them a PUBACK has been sent. It would save 0.15 ms of a small
+    transaction and 1 ms of one of 750 kB.
     """
     connection = sqlite3.connect(path, timeout=lock_wait_s, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")

@@ -9,11 +9,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from streams.core.errors import BrokenPromise
+from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
 from streams.core.stage import Stage
 from streams.log import Log, Subscription
-from streams.partition import Partition
+from streams.partition import BUSY_PAUSE_S, Partition
 
 MAX_POLL_RECORDS = 2_000
 """Records taken from the log at a time, over all partitions. With 1.5 kB each that is 3 MB."""
@@ -107,7 +107,10 @@ class Engine:
         """Take note of a durable checkpoint; the group's offset follows, for monitoring only (E1)."""
         self.progressed()
         if self._subscription is not None and partition in self._partitions:
-            await self._subscription.commit({partition: position})
+            try:
+                await self._subscription.commit({partition: position})
+            except Busy as busy:  # the checkpoint is what counts
+                self._count_busy(busy)
 
     def progressed(self) -> None:
         """Take note that something moved."""
@@ -127,18 +130,36 @@ class Engine:
 
     async def _feed(self, subscription: Subscription, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            batches = await subscription.poll(MAX_POLL_RECORDS, 0.2)
+            try:
+                batches = await subscription.poll(MAX_POLL_RECORDS, 0.2)
+            except Busy as busy:
+                self._count_busy(busy)
+                await asyncio.sleep(BUSY_PAUSE_S)
+                continue
             for number, records in batches.items():
                 partition = self._partitions.get(number)
                 if partition is not None and partition.offer(records):
                     subscription.pause(number)  # E6: full; `drained` resumes it
             await asyncio.sleep(0)  # a poll that never waits must not starve the partitions
 
+    def _count_busy(self, busy: Busy) -> None:
+        self._meters.count("spineloop_busy_total", component="log")
+        _log.warning("log is busy", stage=self._stage.name, reason=str(busy))
+
+    async def _lag(self, subscription: Subscription) -> int:
+        """Return the records that are not dealt with; at least 1 while the log can't tell, for then nothing moves."""
+        waiting = sum(partition.waiting for partition in self._partitions.values())
+        try:
+            return waiting + sum((await subscription.lag()).values())
+        except Busy as busy:
+            self._count_busy(busy)
+            return waiting + 1
+
     async def _watch(self, subscription: Subscription) -> None:
         """End the process when there is lag and nothing moves (E8): a stall becomes a restart."""
         while True:
             await asyncio.sleep(1.0)
-            lag = sum((await subscription.lag()).values()) + sum(p.waiting for p in self._partitions.values())
+            lag = await self._lag(subscription)
             self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
             if lag == 0:
                 self.progressed()

@@ -8,7 +8,10 @@ from streams.core.records import NewRecord, Record
 
 
 class Listener(Protocol):
-    """Hears which partitions of a subscription come and go; neither call may raise."""
+    """Hears which partitions of a subscription come and go; neither call may raise.
+
+    A member that leaves while `assigned` is at work may cancel it; `revoked` follows.
+    """
 
     async def assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Answer the offset to start from for each new partition; one that is left out starts at its committed

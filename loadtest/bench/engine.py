@@ -24,12 +24,17 @@ from streams.core.telemetry import Rep
 from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, TELEMETRY
 from streams.log import Log
 
-MESSAGES, QUICK_MESSAGES = 60_000, 15_000
 MACHINES = 400
-"""How much is said before a run, and by how many: four minutes of a clinic chain, a third of it reps."""
+WARM_UP_MESSAGES = 20_000
+MESSAGES, QUICK_MESSAGES = 60_000, 20_000
+"""How many speak, and how much they say before a run: five minutes of a chain of clinics. Each run goes on where the
+one before it ended; while the fleet warms up, so do the servers: its first minutes are without reps."""
 
 APPENDED = 2_000
 """Records appended at a time while the topic is filled."""
+
+BEFORE_MS = 7_200_000
+"""How long ago the story began, in ms: longer than it lasts, because Kafka refuses times to come."""
 
 LIMIT_S = 120.0
 """Longest wait in s until a checkpoint covers everything."""
@@ -37,15 +42,15 @@ LIMIT_S = 120.0
 
 async def engine(quick: bool) -> AsyncGenerator[Run, None]:
     """Fill the topic, start the process, and watch its outputs and its checkpoints."""
-    count = QUICK_MESSAGES if quick else MESSAGES
+    start_ms = wiring.wall_clock_ms() - BEFORE_MS
+    story = stories.story(seed=1, machines=MACHINES, tenant="bench", start_ms=start_ms)
     async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
-        await _run(servers, log, 0, count // 5)
-        for number in range(1, 2 if quick else 4):
-            yield await _run(servers, log, number, count)
+        await _run(servers, log, list(islice(story, WARM_UP_MESSAGES)))
+        for _ in range(1 if quick else 3):
+            yield await _run(servers, log, list(islice(story, QUICK_MESSAGES if quick else MESSAGES)))
 
 
-async def _run(servers: Stack, log: Log, number: int, count: int) -> Run:
-    said = list(islice(stories.story(number, MACHINES, tenant=f"run-{number}"), count))
+async def _run(servers: Stack, log: Log, said: Sequence[Said]) -> Run:
     metric, letters = await from_now(log, METRIC), await from_now(log, DEAD_LETTER)
     await _fill(log, said)
     seen: Lap | None = None

@@ -18,8 +18,6 @@ from loadtest.truth import Ledger
 from streams.core.telemetry import ClinicianEdited, Prescription, Rep, SessionStarted, Telemetry
 
 QUICKER = 2.25
-START_MS = 1_800_000_000_000
-"""When every story begins, in ms since 1970; its own clock goes on from there."""
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -30,8 +28,8 @@ class Said(msgspec.Struct, frozen=True):
     at_ms: int
 
 
-def story(seed: int, machines: int, tenant: str) -> Iterator[Said]:
-    """Tell what the machines of a tenant say, for ever.
+def story(seed: int, machines: int, tenant: str, start_ms: int = 0) -> Iterator[Said]:
+    """Tell what the machines of a tenant say from `start_ms` on, in ms since 1970, for ever.
 
     Examples
     --------
@@ -45,7 +43,7 @@ def story(seed: int, machines: int, tenant: str) -> Iterator[Said]:
         step = fleet[number].step()
         heapq.heapreplace(moments, (at_s + step.delay_s, number))
         if step.message is not None:
-            yield Said(fleet[number].key, quickened(step.message), START_MS + round(1_000 * at_s))
+            yield Said(fleet[number].key, quickened(step.message), start_ms + round(1_000 * at_s))
 
 
 def reps(seed: int, count: int) -> list[Rep]:

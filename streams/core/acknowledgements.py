@@ -5,15 +5,12 @@ from msgspec.structs import replace
 from streams.core.commands import Command
 from streams.core.outputs import repeated
 from streams.core.results import CommandClosed, Outcome
-from streams.core.session import MAX_CLOSED, Heard, Pending
+from streams.core.session import MAX_CLOSED, MAX_PENDING, Heard, Pending
 from streams.core.telemetry import Ack, CommandApplied, CommandExpired, CommandRejected
 from streams.core.turn import Turn
 
 ACK_GRACE_MS = 10_000
 """How long after its expiry a command may still be acknowledged, in ms of log time: the way back takes time too."""
-
-_VOID = frozenset({"cue", "prescribe"})
-"""Actions that are void when they are not acknowledged; all others are repeated (S12)."""
 
 
 def heard(turn: Turn, told: Heard, message: Ack) -> None:
@@ -34,10 +31,15 @@ def heard(turn: Turn, told: Heard, message: Ack) -> None:
 
 
 def look_after_pending(turn: Turn, cause: str) -> None:
-    """Close what can no longer be acknowledged; repeat a decrease that was not acknowledged in time (S12)."""
+    """Close what can no longer be acknowledged; repeat a decrease that was not acknowledged in time (S12).
+
+    STOP does not expire: it is repeated until the machine answers, however long it was away.
+    """
+    for pending in turn.state.pending[:-MAX_PENDING]:
+        _close(turn, pending.command, cause, "expired", "crowded_out")
     for pending in turn.state.pending:
         command = pending.command
-        if turn.now_ms > command.expires_ms + ACK_GRACE_MS:
+        if turn.now_ms > command.expires_ms + ACK_GRACE_MS and command.action != "stop":
             _close(turn, command, cause, "expired", "unacknowledged")
         elif _is_overdue(turn, pending):
             again = replace(pending, sent_ms=turn.now_ms, tries=pending.tries + 1)
@@ -78,5 +80,7 @@ def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: s
 
 def _is_overdue(turn: Turn, pending: Pending) -> bool:
     waited_ms = turn.now_ms - pending.sent_ms
-    in_time = turn.now_ms < pending.command.expires_ms or pending.command.action == "stop"
-    return pending.command.action not in _VOID and waited_ms > 1_000 * turn.policy.ack_timeout_s and in_time
+    command = pending.command
+    in_time = turn.now_ms < command.expires_ms or command.action == "stop"
+    is_void = command.action == "cue" or command.confirm  # an increase is void, the old value stays
+    return not is_void and waited_ms > 1_000 * turn.policy.ack_timeout_s and in_time

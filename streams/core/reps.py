@@ -63,6 +63,7 @@ def _note(heard: Heard, rep: Rep) -> RepNote:
         number=rep.rep_number,
         valid=measured.valid,
         accepted=is_accepted(measured),
+        is_fast=rep.intent == "max" and not rep.warm_up,
         velocity=values.get("mean_velocity"),
         range_of_motion=values.get("range_of_motion"),
         rom_completeness_pct=values.get("rom_completeness_pct"),

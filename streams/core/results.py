@@ -113,7 +113,7 @@ class CommandClosed(_Result, frozen=True, kw_only=True, tag="command_closed"):
 
 
 class Notice(_Result, frozen=True, kw_only=True, tag="notice"):
-    """Something an operator should know; `name` is one of `streams.core.notices`, `detail` a sentence."""
+    """Something an operator should know; `name` is one word for it, `detail` a sentence."""
 
     name: str
     severity: Severity

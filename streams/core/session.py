@@ -28,7 +28,10 @@ MAX_REPS_KEPT = 60
 """Reps of the running set that are kept; a set of 60 reps lasts several minutes. Older ones leave the window."""
 
 MAX_PENDING = 8
-"""Commands of one machine that may wait for their acknowledgement. Beyond it only STOP is issued."""
+"""Commands of one machine that may wait for their acknowledgement; one more ends the oldest as expired."""
+
+MAX_FIRED = 16
+"""Rules of a set, with repetitions, that are remembered: more than there are that act more than once."""
 
 MAX_CLOSED = 32
 """Ids of closed commands that are remembered, so that a late acknowledgement can't close one twice."""
@@ -85,12 +88,16 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RepNote(msgspec.Struct, frozen=True, array_like=True):
-    """What later decisions need of one received rep; None where the metric is undefined."""
+    """What later decisions need of one received rep; None where the metric is undefined.
+
+    `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
+    """
 
     id: str
     number: int
     valid: bool
     accepted: bool
+    is_fast: bool
     velocity: float | None
     range_of_motion: float | None
     rom_completeness_pct: float | None
@@ -121,13 +128,21 @@ class SetState(msgspec.Struct, frozen=True, array_like=True):
         return tuple(rep for rep in self.reps if rep.valid)
 
     @property
+    def fast(self) -> tuple[RepNote, ...]:
+        """The valid reps of which velocity loss is known, in order."""
+        return tuple(rep for rep in self.reps if rep.valid and rep.is_fast and rep.velocity is not None)
+
+    @property
     def valid_count(self) -> int:
         """How many reps of the set were valid, kept or not."""
         return self.received - self.invalid
 
 
 class SessionState(msgspec.Struct, frozen=True, array_like=True):
-    """The running session, or the one that was requested and has not `started` yet."""
+    """The running session, or the one that was requested and has not `started` yet.
+
+    `between` are the rules that acted since the last set ended; `over` says that nothing more is to be done today.
+    """
 
     id: str
     patient: str | None
@@ -155,8 +170,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     tempo_errors_pct: tuple[float, ...] = ()
     velocity_loss_max_pct: float | None = None
     tul_last_set_s: float | None = None
-    work_J: float = 0.0
-    unknown: tuple[str, ...] = ()
+    work_J: float | None = None
+    between: tuple[str, ...] = ()
     set: SetState | None = None
 
 

@@ -1,7 +1,7 @@
 """Session rules: the rows of the decision table that are asked while a session runs. A new rule is one row.
 
-Rules, conditions, actions and bounds are those of science.md section 7.2; the catalogue docs/rules.md is drawn from
-this table. A condition is a pure function of the situation and the policy; it returns what it wants done and why.
+Rules, conditions, actions and bounds are those of docs/science.md, section 7.2. A condition is a pure function of the
+situation and the policy; it returns what it wants done and why.
 """
 
 import math
@@ -15,10 +15,13 @@ from streams.core.commands import Change, Evidence
 from streams.core.policy import Policy
 from streams.core.rule import Match, Rule
 from streams.core.session import RepNote, SessionState, SetState
-from streams.core.telemetry import ButtonPressed, Capabilities, Event, FaultRaised, SymptomReported
+from streams.core.telemetry import ButtonPressed, Capabilities, Event, FaultRaised, Screened, SymptomReported
 
 LinkLoss = Literal["offline", "rebooted", "heartbeat_lost"]
 """How a machine was lost: its last will, another boot, or a hole in its own clock."""
+
+MIN_WINDOW_SHARE = 0.2
+"""Least share of the window that must be left when it is tightened; below it a movement is none (2.4)."""
 
 MIN_REFERENCE_REPS = 3
 """Accepted reps of the set that make its largest peak force a reference."""
@@ -41,8 +44,10 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fired(self) -> tuple[str, ...]:
-        """The rules that already acted in this set."""
-        return () if self.set is None else self.set.fired
+        """The rules that already acted in this set, or since the last one."""
+        if self.set is not None:
+            return self.set.fired
+        return () if self.session is None else self.session.between
 
 
 def _stop(situation: Situation, *evidence: tuple[str, float | str]) -> Match:
@@ -59,15 +64,23 @@ def emergency_stop(situation: Situation, policy: Policy) -> Match | None:
     """0: a red flag, the stop button, a fault, a lost machine, or a force far beyond the patient's own peak."""
     if situation.link_loss is not None:
         return None if situation.session is None else _stop(situation, ("link", situation.link_loss))
-    match situation.event:
+    danger = _danger(situation.event)
+    if danger is not None:
+        return _stop(situation, danger)
+    return _force_spike(situation, policy) if situation.event is None and not situation.locked else None
+
+
+def _danger(event: Event | None) -> tuple[str, str] | None:
+    """Name what is dangerous about an event, if anything is."""
+    match event:
         case SymptomReported(symptom=symptom) if symptom != "none":
-            return _stop(situation, ("symptom", symptom))
+            return "symptom", symptom
         case ButtonPressed(button="stop"):
-            return _stop(situation, ("button", "stop"))
+            return "button", "stop"
         case FaultRaised(fault=fault):
-            return _stop(situation, ("fault", fault))
-        case None:
-            return None if situation.locked else _force_spike(situation, policy)
+            return "fault", fault
+        case Screened(outcome="red_flag"):
+            return "screening", "red_flag"
     return None
 
 
@@ -140,9 +153,13 @@ def _keep_away(situation: Situation, position: float | None, policy: Policy) -> 
         return ()
     back = policy.pain_rom_back_deg
     margin = math.radians(back) if machine.position_unit == "rad" else (hi - lo) * back / 100.0
-    if hi - position <= position - lo:
-        return (Change(quantity="window_hi", old=hi, new=round(max(position - margin, lo), 6), bound=hi),)
-    return (Change(quantity="window_lo", old=lo, new=round(min(position + margin, hi), 6), bound=lo),)
+    is_high = hi - position <= position - lo
+    new = round(position - margin if is_high else position + margin, 6)
+    if (new - lo if is_high else hi - new) < MIN_WINDOW_SHARE * (hi - lo):
+        return ()  # no movement would be left; the load goes down all the same
+    if is_high:
+        return (Change(quantity="window_hi", old=hi, new=new, bound=hi),)
+    return (Change(quantity="window_lo", old=lo, new=new, bound=lo),)
 
 
 def data_hold(situation: Situation, policy: Policy) -> Match | None:
@@ -161,10 +178,12 @@ def data_hold(situation: Situation, policy: Policy) -> Match | None:
 
 def velocity_loss_stop(situation: Situation, policy: Policy) -> Match | None:
     """6: two consecutive valid reps at or beyond the velocity loss limit, against the mean of the three fastest."""
-    running, session = situation.set, situation.session
-    if running is None or session is None or session.intent != "max" or "velocity_loss_stop" in running.fired:
+    running = situation.set
+    if running is None or "velocity_loss_stop" in running.fired:
         return None
-    moved = [(rep, rep.velocity) for rep in running.valid if rep.velocity is not None]
+    moved = [(rep, rep.velocity) for rep in running.fast if rep.velocity is not None]
+    if [rep for rep, _ in moved[-2:]] != list(running.valid[-2:]):  # another kind of rep came between: not consecutive
+        return None
     loss_pct = fatigue.velocity_loss_robust([velocity for _, velocity in moved])
     last_two = [loss for loss in loss_pct[-2:] if loss is not None and round(loss, 3) >= policy.vl_stop_pct]
     if len(moved) < policy.vl_min_reps or len(last_two) < 2:  # noqa: PLR2004 - "two consecutive" is the rule (S15)

@@ -16,8 +16,13 @@ Reading = float | str
 """A value, or the reason why there is none."""
 
 
-def _of(values: Sequence[float | None], pick: Callable[[list[float]], float | None]) -> Reading:
+def _of(
+    values: Sequence[float | None], pick: Callable[[list[float]], float | None], unknown: str = "too_few_reps"
+) -> Reading:
+    """Pick from what is known; `unknown` is the reason if there are values to pick from, and none is known."""
     known = [value for value in values if value is not None]
+    if values and not known:
+        return unknown
     picked = pick(known) if known else None
     return "too_few_reps" if picked is None else round(picked, DECIMALS)
 
@@ -25,19 +30,19 @@ def _of(values: Sequence[float | None], pick: Callable[[list[float]], float | No
 def set_values(running: SetState, intent: str) -> tuple[dict[str, float], dict[str, str]]:
     """Return the set's metrics that are defined, and the reasons of those that are not."""
     valid = running.valid
-    velocities = [rep.velocity for rep in valid]
+    velocities = [rep.velocity for rep in running.fast]
     roms = [rep.range_of_motion for rep in valid]
     paced = "wrong_intent" if intent != "max" else None
     readings: dict[str, Reading] = {
-        "best_mean_velocity": _of(velocities, max),
+        "best_mean_velocity": _of([rep.velocity for rep in valid], max, "gap"),
         "velocity_loss_pct": paced or _of(velocities, fatigue.loss_best_to_last),
         "velocity_loss_last_two_pct": paced or _of(velocities, fatigue.loss_best_to_mean_of_last_two),
         "velocity_loss_robust_pct": paced or _of(velocities, lambda known: fatigue.velocity_loss_robust(known)[-1]),
         "rom_decay_pct": _of(roms, fatigue.rom_decay),
         "rom_cv_pct": _of(roms, fatigue.rom_cv),
         "time_under_load_s": _of([rep.time_under_load_s for rep in valid], sum),
-        "work_J": _of([rep.work_J for rep in valid], sum),
-        "best_peak_force": _of([rep.peak_force for rep in valid], max),
+        "work_J": _of([rep.work_J for rep in valid], sum, "no_channel"),
+        "best_peak_force": _of([rep.peak_force for rep in valid], max, "no_channel"),
     }
     return split(readings)
 
@@ -97,14 +102,15 @@ def add_rep(session: SessionState, rep: RepNote) -> SessionState:
         valid_reps=session.valid_reps + rep.valid,
         tempo_errors_pct=errors,
         rom_completeness_min_pct=_least(session.rom_completeness_min_pct, rep.rom_completeness_pct),
-        work_J=round(session.work_J + (rep.work_J or 0.0), DECIMALS),
+        work_J=session.work_J if rep.work_J is None else round((session.work_J or 0.0) + rep.work_J, DECIMALS),
     )
 
 
 def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> SessionState:
     """Let an ended set count towards the session."""
-    loss = summary.values.get("velocity_loss_robust_pct")
-    known = [value for value in (session.velocity_loss_max_pct, loss) if value is not None]
+    losses = fatigue.velocity_loss_robust([rep.velocity for rep in ended.fast if rep.velocity is not None])
+    known = [round(loss, DECIMALS) for loss in losses if loss is not None]
+    known += [] if session.velocity_loss_max_pct is None else [session.velocity_loss_max_pct]
     return replace(
         session,
         set=None,
@@ -130,10 +136,10 @@ def summarise_session(
     values, undefined = split(
         {
             "rom_completeness_min_pct": _or(session.rom_completeness_min_pct, "no_reference"),
-            "tempo_error_median_pct": median(session.tempo_errors_pct) if session.tempo_errors_pct else "no_reference",
+            "tempo_error_median_pct": _of(session.tempo_errors_pct or [None], median, "no_reference"),
             "velocity_loss_max_pct": _or(session.velocity_loss_max_pct, paced),
             "tul_last_set_s": _or(session.tul_last_set_s, "too_few_reps"),
-            "work_J": session.work_J,
+            "work_J": _or(session.work_J, "no_channel" if session.valid_reps else "too_few_reps"),
         }
     )
     prescription = session.prescription

@@ -57,7 +57,7 @@ class Prescription(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a machine can do: its load range and grid in N (or N m), its travel in m or rad, its calibration signs."""
+    """What a machine can do: its load range and grid in N (or N m), its travel in m or rad."""
 
     model: Name
     exercise: Name

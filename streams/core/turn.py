@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams.core import envelope
-from streams.core.commands import Command
+from streams.core.commands import Command, Evidence
 from streams.core.envelope import Known, Refused
 from streams.core.outputs import to_records
 from streams.core.plans import PlanMade
@@ -13,9 +13,9 @@ from streams.core.policy import Policy
 from streams.core.records import Header, NewRecord
 from streams.core.results import Metric, Notice, PatientFact, Severity
 from streams.core.rule import Decision, Moment, decide
-from streams.core.session import MAX_PENDING, MachineState, Pending, SessionState, SetState
+from streams.core.session import MAX_FIRED, MAX_PENDING, MachineState, Pending, SessionState, SetState
 from streams.core.session_rules import SESSION_RULES, LinkLoss, Situation
-from streams.core.telemetry import Event
+from streams.core.telemetry import Event, Screening
 
 PLANNED = 7
 AFTER_LOSS = 6
@@ -94,7 +94,7 @@ class Turn:
         """Ask the rules of a moment; return the id of the command that was issued, if one was."""
         situation = Situation(
             cause=cause,
-            session=self.running,
+            session=self.running if link_loss else self.session,
             locked=self.state.locked,
             capabilities=self.state.capabilities,
             event=event,
@@ -109,6 +109,7 @@ class Turn:
         """Turn a decision into a command; return its id, or None if it is a mere hold or was refused."""
         match = decision.match
         if match.action is None:
+            self._hold(decision.rule, cause)
             return None
         running, open_set = self.running, self.set
         wish = Command(
@@ -119,7 +120,7 @@ class Turn:
             action=match.action,
             rule=decision.rule,
             cause=cause,
-            evidence=match.evidence,
+            evidence=(*match.evidence, *(Evidence(cause, "also_true", name) for name in decision.also_true)),
             changes=match.changes,
             session=None if running is None else running.id,
             set_number=None if open_set is None else open_set.number,
@@ -134,6 +135,8 @@ class Turn:
 
     def planned(self, plan: PlanMade) -> None:
         """Turn the planner's wish into a command: its half of the facts, the machine's half from here."""
+        if self.session is not None and self.session.patient is not None and self.known().screening is None:
+            self._take_over(self.session.patient, plan.known.screening)
         mine = self.known()
         known = replace(
             plan.known,
@@ -179,9 +182,6 @@ class Turn:
         )
 
     def _issue(self, known: Known, wish: Command) -> str | None:
-        if len(self.state.pending) >= MAX_PENDING and wish.action != "stop":
-            self._refused(wish, "S12", f"{MAX_PENDING} commands wait for their acknowledgement")
-            return None
         verdict = envelope.permit(known, wish)
         if isinstance(verdict, Refused):
             self._refused(wish, verdict.invariant, verdict.detail)
@@ -193,22 +193,35 @@ class Turn:
         self.change(
             last_sequence=max(self.state.last_sequence, command.sequence),
             locked=self.state.locked or command.action == "stop",
-            pending=(*self.state.pending, Pending(command, self.now_ms))[-2 * MAX_PENDING :],
+            pending=(*self.state.pending, Pending(command, self.now_ms)),
         )
-        self._note_fired(command)
+        self._note_fired(command.rule, command.command_id)
+        if command.action in {"stop", "end_exercise"}:
+            self.change_session(over=True)
         return command.command_id
 
     def _refused(self, wish: Command, invariant: str, detail: str) -> None:
         told = f"{wish.action} by {wish.rule} refused by {invariant}: {detail}"
         self.notice(wish.command_id, "refused", told, "warning")
 
-    def _note_fired(self, command: Command) -> None:
+    def _hold(self, rule: str, cause: str) -> None:
+        """Note, once a set, that nothing is decided from it (rule 4): no progress follows, and the operator knows."""
+        if self.set is not None and rule not in self.set.fired:
+            self._note_fired(rule)
+            self.notice(cause, rule, f"set {self.set.number} decides nothing: messages lost or reps invalid", "warning")
+
+    def _note_fired(self, rule: str, *command_ids: str) -> None:
         if self.set is not None:
-            self.change_set(
-                fired=(*self.set.fired, command.rule), commands=(*self.set.commands, command.command_id)[-MAX_PENDING:]
-            )
+            kept = (*self.set.commands, *command_ids)[-MAX_PENDING:]
+            self.change_set(fired=(*self.set.fired, rule)[-MAX_FIRED:], commands=kept)
+        elif self.session is not None:
+            self.change_session(between=(*self.session.between, rule)[-MAX_FIRED:])
         if self.session is not None:
             fired = dict(self.session.rules_fired)
-            fired[command.rule] = fired.get(command.rule, 0) + 1
-            over = self.session.over or command.action in {"stop", "end_exercise"}
-            self.change_session(rules_fired=tuple(sorted(fired.items())), over=over)
+            fired[rule] = fired.get(rule, 0) + 1
+            self.change_session(rules_fired=tuple(sorted(fired.items())))
+
+    def _take_over(self, patient: str, screening: Screening | None) -> None:
+        """Know a screening from the planner that happened at another machine."""
+        if screening is not None:
+            self.change(screened=(patient, screening))

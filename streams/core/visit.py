@@ -1,5 +1,7 @@
 """Visit: what a machine tells of a session: requested, started, its sets, what the patient feels, who edited what."""
 
+from msgspec.structs import replace
+
 from streams.core import summaries
 from streams.core.results import PatientScreened, PlanEdited, PlanRequested
 from streams.core.session import Heard, SessionState, SetState
@@ -71,6 +73,16 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
         pain_start=message.pain_nrs,
         pain_max=message.pain_nrs,
     )
+    asked = turn.session
+    if asked is not None:  # what went wrong between the request and the start went wrong in this session
+        session = replace(
+            session,
+            over=asked.over,
+            rules_fired=asked.rules_fired,
+            between=asked.between,
+            pain_max=_most(asked.pain_max, message.pain_nrs),
+            rpe_max=asked.rpe_max,
+        )
     turn.change(session=session)
 
 
@@ -96,7 +108,7 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
 def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
     """Open a set."""
     close_set(turn, heard.id, "superseded")
-    turn.change_session(load_N=message.load_N, set=SetState(message.set_number, message.load_N))
+    turn.change_session(load_N=message.load_N, set=SetState(message.set_number, message.load_N), between=())
 
 
 def set_ended(turn: Turn, heard: Heard, message: SetEnded) -> None:
@@ -155,9 +167,7 @@ def screened(turn: Turn, heard: Heard, message: Screened) -> None:
             by=message.by,
         )
     )
-    if message.outcome == "red_flag":  # S23: locked, not merely reduced
-        turn.change(locked=True)
-        turn.notice(heard.id, "locked", "red flag at screening", "alarm")
+    turn.ask("event", heard.id, 8 * message.seq, event=message)  # a red flag locks (S23)
 
 
 def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:

@@ -98,7 +98,7 @@ class Member:
                 await asyncio.sleep(0.01)
 
 
-# --- append and read ---------------------------------------------------------------------------------------------------
+# --- append and read --------------------------------------------------------------------------------------------------
 
 
 async def test_a_record_can_be_read_once_append_has_returned(log: Log) -> None:
@@ -257,7 +257,7 @@ async def test_what_one_process_appends_another_one_sees(store: Store, log: Log,
     assert [record.offset for record in await everything(log)] == [0, 1, 2]
 
 
-# --- checkpoints -------------------------------------------------------------------------------------------------------
+# --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
 async def test_a_checkpoint_lies_together_in_its_partition_and_tells_where(log: Log) -> None:
@@ -312,20 +312,20 @@ for n in range(1_000_000):
     await log.checkpoint({CONTROLLER_STATE!r}, 0, [(b"%d/%d" % (n, m), bytes(2_000)) for m in range(300)], {AT_MS})
     print(n, flush=True)
 """)
-    with subprocess.Popen(child, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        told_done = -1
-        while told_done < 15:
-            told_done = int(await asyncio.to_thread(process.stdout.readline))
-        process.send_signal(signal.SIGKILL)
-        for line in process.stdout.read().split():
-            told_done = int(line)
+    process = await asyncio.create_subprocess_exec(*child, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    told_done = -1
+    while told_done < 15:
+        told_done = int(await process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    told_done = max([told_done, *map(int, (await process.stdout.read()).split())])
+    await process.wait()
     found = Counter(int(record.key.split(b"/")[0]) for record in await partition(log, 0, CONTROLLER_STATE))
     assert set(found.values()) == {300}
     assert set(range(told_done + 1)) <= set(found)
 
 
-# --- groups ------------------------------------------------------------------------------------------------------------
+# --- groups -----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_new_group_starts_at_the_earliest_record(log: Log, group: str) -> None:

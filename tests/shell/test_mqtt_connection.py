@@ -326,3 +326,9 @@ async def test_an_id_comes_round_again_only_when_it_is_free() -> None:
 async def test_what_is_not_a_brokers_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="mqtt://host:port"):
         await connect(url, client_id="c")
+
+
+@pytest.mark.parametrize("client_id", ["acme/north/m1", "+", "a#", "$SYS"])
+async def test_a_client_id_that_iotcore_would_not_survive_never_leaves(client_id: str) -> None:
+    with pytest.raises(ValueError, match="not a client id"):
+        await connect("mqtt://127.0.0.1:1", client_id=client_id)

@@ -70,7 +70,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.01)
 
 
-# --- the file ----------------------------------------------------------------------------------------------------------
+# --- the file ---------------------------------------------------------------------------------------------------------
 
 
 async def test_another_number_of_partitions_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_a_long_append_is_cut_into_rows_that_a_reader_can_hold(tmp_path: P
     assert max(size for _, size in rows) < sqlite_file.BATCH_BYTES + 300_000
 
 
-# --- tidying -----------------------------------------------------------------------------------------------------------
+# --- tidying ----------------------------------------------------------------------------------------------------------
 
 
 async def test_records_older_than_the_retention_go_when_the_log_is_opened(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ async def test_a_read_that_has_begun_sees_what_is_compacted_away_meanwhile(tmp_p
         assert len(await kept(log, CONTROLLER_STATE)) == 200
 
 
-# --- members -----------------------------------------------------------------------------------------------------------
+# --- members ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_poll_that_waits_hears_of_our_own_appends_without_looking_at_the_file(

@@ -1,0 +1,89 @@
+"""Every role is killed with -9, again and again, while 200 reps a second come in: nothing is lost, no effect doubled."""
+
+import asyncio
+import random
+from collections import Counter
+from typing import Any
+
+from loadtest import stack
+from loadtest.child import Child
+from loadtest.disturbance import Rates
+from loadtest.fleet import Fleet, FleetSettings
+from spineloop import wiring
+from spineloop.wiring import ROLES
+from streams.core import codec
+from streams.core.controller import Controller
+from streams.core.planning import Planner
+from streams.core.results import CommandClosed, RepMeasured
+from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
+from streams.log import Log
+from tests.e2e.oracle import everything, expected, found, is_covered, log_of, until
+
+KILLS = 20
+SEED = 20_261_123
+PAUSE_S = (0.5, 3.0)
+"""Shortest and longest time between a role's return and the next kill."""
+
+FLEET = FleetSettings(machines=60, seed=SEED, run="kills", reps_per_s=200.0, max_s=600.0, rates=Rates())
+
+
+async def kill_at_random(roles: dict[str, Child], dice: random.Random) -> Counter[str]:
+    """Kill roles, each at least once, and start each again at once."""
+    victims = [*ROLES, *dice.choices(ROLES, k=KILLS - len(ROLES))]
+    dice.shuffle(victims)
+    for name in victims:
+        await asyncio.sleep(dice.uniform(*PAUSE_S))
+        await roles[name].kill()
+        await roles[name].restart()
+    return Counter(victims)
+
+
+async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effect() -> None:
+    print(f"seed {SEED}")
+    async with stack.servers() as servers, log_of(servers) as log:
+        fleet: Fleet[Any] = Fleet(FLEET, wiring.machine_connect(servers.settings()), now_ms=wiring.wall_clock_ms)
+        async with stack.roles(servers) as roles, wiring.open_history(servers.settings()) as history:
+            running = asyncio.create_task(fleet.run())
+            killed = await kill_at_random(roles, random.Random(SEED))
+            fleet.finish()
+            await running
+            published = {name for name, kind in fleet.ledger.published.items() if kind == "rep"}
+            await until(lambda: everything_is_dealt_with(log))
+
+            async def all_in_history() -> bool:
+                return await history.count("rep") >= len(published)
+
+            await until(all_in_history)
+            in_history = await history.count("rep")
+        print(f"{len(published)} reps, killed {dict(killed)}, {fleet.timings.reps / 60:.0f} reps/s over a minute")
+        assert set(killed) == set(ROLES)
+        assert fleet.unsaid == 0
+        assert in_history == len(published)
+        assert fleet.ledger.duplicate_effects == 0
+        assert await measured(log) == published
+        assert await found(log, (METRIC, COMMAND, PATIENT)) == {
+            key: value
+            for key, value in (await expected(log, Controller()) | await expected(log, Planner())).items()
+            if key[0] != TELEMETRY
+        }
+        assert await outcomes_of_one_command(log) == {1}
+
+
+async def everything_is_dealt_with(log: Log) -> bool:
+    return await is_covered(log, Controller()) and await is_covered(log, Planner())
+
+
+async def measured(log: Log) -> set[str]:
+    """The message ids of all reps that were measured."""
+    found_ = [codec.decode_metric(record.value or b"") for record in await everything(log, METRIC)]
+    return {one.cause for one in found_ if isinstance(one, RepMeasured)}
+
+
+async def outcomes_of_one_command(log: Log) -> set[int]:
+    """How many different outcomes commands have; each must have one."""
+    told = [codec.decode_metric(record.value or b"") for record in await everything(log, METRIC)]
+    outcomes: dict[str, set[str]] = {}
+    for one in told:
+        if isinstance(one, CommandClosed):
+            outcomes.setdefault(one.command_id, set()).add(one.outcome)
+    return {len(some) for some in outcomes.values()}
