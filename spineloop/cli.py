@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.disturbance import UNDISTURBED, Rates
+from loadtest.fleet import FleetSettings
 from spineloop import demo as demos
 from spineloop import doctor as doctors
-from spineloop import embedded, logs, running, wiring
+from spineloop import embedded, logs, running, simulation, wiring
 from spineloop.demo import Demo
 from spineloop.embedded import Embedding
 from spineloop.exposition import Exposition
@@ -158,6 +160,39 @@ def serve(
             await running.run(loop.roles, loop.settings, exposition, asyncio.Event())
 
     _run("serve", work)
+
+
+@app.command()
+def simulate(
+    machines: Annotated[int, typer.Option(min=1, max=10_000, help="How many simulated machines.")] = 24,
+    seconds: Annotated[float, typer.Option(min=1.0, max=86_400.0, help="How long they train, in s.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Decides everything that is left to chance.")] = 1,
+    speed: Annotated[float, typer.Option(min=0.01, max=1_000.0, help="Simulated seconds in a second.")] = 1.0,
+    reps_per_s: Annotated[float | None, typer.Option(help="Reps a second of all together; the speed follows.")] = None,
+    name: Annotated[str, typer.Option(help="Of this run; runs that share a log need different ones.")] = "run",
+    disturbed: Annotated[bool, typer.Option(help="Lose, double, delay and reorder messages; reboot.")] = False,
+) -> None:
+    """Let a simulated fleet speak real MQTT to the configured broker, and print what it saw, as JSON.
+
+    Example: `SPINELOOP_MQTT_URL=mqtt://broker:1883 spineloop simulate --machines 100 --speed 5 --seconds 120`
+    """
+    settings = Settings.read()
+    logs.configure(settings.log_format, "warning", role="simulate")
+    chosen = FleetSettings(
+        machines=machines,
+        seed=seed,
+        run=name,
+        speed=speed,
+        reps_per_s=reps_per_s,
+        max_s=seconds,
+        rates=Rates() if disturbed else UNDISTURBED,
+    )
+    try:
+        seen = asyncio.run(simulation.run(chosen, settings))
+    except (TimeoutError, ExceptionGroup, BrokenPromise) as error:
+        _fail(f"simulate: {_leaves(error)[0] or 'the broker was away too long'}")
+    else:
+        typer.echo(msgspec.json.format(msgspec.json.encode(seen), indent=2).decode())
 
 
 @app.command()

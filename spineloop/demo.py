@@ -20,6 +20,7 @@ from spineloop import embedded, wiring
 from spineloop.embedded import Embedded, Embedding
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
+from spineloop.simulation import Percentiles
 from spineloop.wiring import Role, Sink
 
 SPEED = 15.0
@@ -39,14 +40,6 @@ class Demo(msgspec.Struct, frozen=True, kw_only=True):
     machines: int = 24
     seed: int = 1
     data: Path | None = None
-
-
-class Percentiles(msgspec.Struct, frozen=True):
-    """A distribution in ms; None if nothing was measured."""
-
-    p50: float | None
-    p99: float | None
-    max: float | None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +143,6 @@ async def report(demo: Demo, fleet: Fleet[Any], loop: Embedded) -> Report:
     commands = {row["command_id"]: row for row in await _rows(loop.history, "command")}
     closed = await _rows(loop.history, "command_closed")
     outcomes = Counter(str(row["outcome"]) for row in closed)
-    percentiles = (fleet.timings.percentile_ms(share, "end_set") for share in (0.5, 0.99, 1.0))
     return Report(
         seed=demo.seed,
         machines=demo.machines,
@@ -166,7 +158,7 @@ async def report(demo: Demo, fleet: Fleet[Any], loop: Embedded) -> Report:
         commands_expired=outcomes["expired"],
         commands_open=len(await _open_commands(loop.history)),
         commands_by_rule=dict(sorted(Counter(str(row["rule"]) for row in commands.values()).items())),
-        rep_to_command_ms=Percentiles(*(None if ms is None else round(ms, 1) for ms in percentiles)),
+        rep_to_command_ms=Percentiles.of(fleet, "end_set"),
         dead_letters=await loop.dead_letters(),
     )
 

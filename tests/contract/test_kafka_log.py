@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
@@ -23,15 +24,28 @@ from tests.contract.test_log import AT_MS, LIMIT_S, Member, everything, numbered
 
 pytestmark = pytest.mark.broker
 
+PROCESSES = Path("/proc")
+
 
 @asynccontextmanager
 async def frozen(server: Server) -> AsyncIterator[None]:
     """Stop Kafka's process for a while: its connections stay, and nobody answers."""
     os.kill(server.process.pid, signal.SIGSTOP)
     try:
+        async with asyncio.timeout(LIMIT_S):
+            while not is_stopped(server.process.pid):
+                await asyncio.sleep(0.01)
         yield
     finally:
         os.kill(server.process.pid, signal.SIGCONT)
+
+
+def is_stopped(pid: int) -> bool:
+    """Tell whether every thread has stopped: the first one to hear of it has to tell the others."""
+    states = [
+        path.read_text(encoding="ascii").rpartition(")")[2].split()[0] for path in PROCESSES.glob(f"{pid}/task/*/stat")
+    ]
+    return set(states) == {"T"}
 
 
 async def patiently(call: Callable[[], Awaitable[None]]) -> None:

@@ -57,7 +57,8 @@ async def until_stored(sink: Sink, said: dict[str | None, Any]) -> None:
     reps = sum(told.get("type") == "rep_measured" for told in said.values())
 
     async def has_all() -> bool:
-        return await sink.count("rep") == reps
+        stored: int = await sink.count("rep")
+        return stored == reps
 
     await until(has_all)
 

@@ -1,0 +1,50 @@
+"""Simulation: a simulated fleet on the configured broker, and what it saw."""
+
+from typing import Any
+
+import msgspec
+
+from loadtest.fleet import Fleet, FleetSettings
+from spineloop import wiring
+from spineloop.settings import Settings
+
+
+class Percentiles(msgspec.Struct, frozen=True):
+    """A distribution in ms; None if nothing was measured."""
+
+    p50: float | None
+    p99: float | None
+    max: float | None
+
+    @classmethod
+    def of(cls, fleet: Fleet[Any], action: str) -> "Percentiles":
+        """Take the latencies from what a machine said to the command of this kind that followed."""
+        found = (fleet.timings.percentile_ms(share, action) for share in (0.5, 0.99, 1.0))
+        return cls(*(None if ms is None else round(ms, 1) for ms in found))
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machines know: what they said, what they were told, and how they answered."""
+
+    reps_published: int
+    messages: dict[str, int]
+    unsaid: int
+    commands_received: int
+    answers: dict[str, int]
+    duplicate_effects: int
+    rep_to_command_ms: Percentiles
+
+
+async def run(chosen: FleetSettings, settings: Settings) -> Seen:
+    """Run a fleet until it ends."""
+    fleet: Fleet[Any] = Fleet(chosen, wiring.machine_connect(settings), now_ms=wiring.wall_clock_ms)
+    await fleet.run()
+    return Seen(
+        reps_published=fleet.ledger.reps_published,
+        messages=dict(sorted(fleet.timings.confirmed.items())),
+        unsaid=fleet.unsaid,
+        commands_received=len(fleet.ledger.received),
+        answers=dict(sorted(fleet.ledger.outcomes().items())),
+        duplicate_effects=fleet.ledger.duplicate_effects,
+        rep_to_command_ms=Percentiles.of(fleet, "end_set"),
+    )
