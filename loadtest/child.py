@@ -62,6 +62,11 @@ class Child:
         return self._started().pid
 
     @property
+    def status(self) -> int | None:
+        """Exit status of the process, negative the signal that ended it; None while it runs."""
+        return self._started().poll()
+
+    @property
     def is_running(self) -> bool:
         """Whether the process has been started and has not ended."""
         return self._process is not None and self._process.poll() is None

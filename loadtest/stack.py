@@ -47,8 +47,8 @@ class Stack:
 
     def role(self, name: str, number: int = 0, /, **chosen: str) -> Program:
         """Describe a role as a process of its own; `number` tells several of one role apart."""
-        port = native.free_port()
-        told = {"http_port": str(port), "instance": str(number)} | chosen
+        port = int(chosen.get("http_port", native.free_port()))
+        told = {"instance": str(number)} | chosen | {"http_port": str(port)}
         return Program(
             name=f"{name}-{number}",
             command=("env", *(f"{key}={value}" for key, value in self.environment(**told).items()), *spineloop(name)),

@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 
 from loadtest.bench.bridge import bridge
+from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
 from loadtest.bench.report import Bench, Outcome, Report, Run, outcome, report, table
 
-BENCHES: Mapping[str, Bench] = {"features": features, "bridge": bridge, "engine": engine}
+BENCHES: Mapping[str, Bench] = {"features": features, "bridge": bridge, "engine": engine, "end-to-end": end_to_end}
 
 LIMIT_S = 900.0
 """Longest time in s for one bench with all its runs; none needs half of it."""

@@ -1,9 +1,7 @@
 """Bridge: a full queue of reps in mosquitto, and the ingest process that carries it into Kafka."""
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import suppress
 from statistics import fmean
 
 from msgspec.structs import replace
@@ -11,7 +9,7 @@ from msgspec.structs import replace
 from loadtest import stack
 from loadtest.bench import stories
 from loadtest.bench.account import differences, out_of_order
-from loadtest.bench.lap import Lap, lap
+from loadtest.bench.lap import Lap, Unfinished, Watch
 from loadtest.bench.processes import spawned
 from loadtest.bench.report import Run
 from loadtest.bench.written import from_now
@@ -48,7 +46,9 @@ async def bridge(quick: bool) -> AsyncGenerator[Run, None]:
     async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
         async with running(servers.role("ingest")):
             pass  # from now on the broker keeps what comes for this client
-        await _run(servers, log, to_queue("warm-up", pool, count // 5))
+        warm_up = await _run(servers, log, to_queue("warm-up", pool, count // 5))
+        if warm_up.void:
+            yield warm_up
         for number in range(1 if quick else 3):
             yield await _run(servers, log, to_queue(f"run-{number}", pool, count))
 
@@ -71,14 +71,14 @@ async def _run(servers: Stack, log: Log, queued: Queued) -> Run:
     async def are_all_there(count: int) -> bool:
         return count >= len(queued)
 
-    seen: Lap | None = None
     async with spawned(servers.role("ingest")) as ingest:
         children = {"ingest": ingest, "mosquitto": servers.broker.process, "kafka": servers.log.process}
-        processes = {name: child.pid for name, child in children.items()} | {"bench": os.getpid()}
-        with suppress(TimeoutError):  # then something is missing, and it will be told what
-            seen = await lap(telemetry.count, are_all_there, processes, LIMIT_S)
+        try:
+            seen = await Watch(telemetry.count, children).lap(are_all_there, LIMIT_S)
+        except Unfinished as why:
+            return Run({}, (str(why),))
     void = why_void(queued, await telemetry.records(), unheard=unheard, letters=await letters.count())
-    return Run({} if seen is None else _figures(seen, len(queued)) | {"bytes_per_message": payload_bytes}, void)
+    return Run(_figures(seen, len(queued)) | {"bytes_per_message": payload_bytes}, void)
 
 
 async def _publish(servers: Stack, queued: Queued) -> tuple[int, float]:

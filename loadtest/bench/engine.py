@@ -1,14 +1,12 @@
 """Engine: a telemetry topic full of what machines say, and the control process that works it off."""
 
-import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import suppress
 from itertools import islice
 
 from loadtest import stack
 from loadtest.bench import stories
 from loadtest.bench.account import differences
-from loadtest.bench.lap import Lap, lap
+from loadtest.bench.lap import Lap, Unfinished, Watch
 from loadtest.bench.processes import spawned
 from loadtest.bench.report import Run
 from loadtest.bench.stories import Said
@@ -45,7 +43,9 @@ async def engine(quick: bool) -> AsyncGenerator[Run, None]:
     start_ms = wiring.wall_clock_ms() - BEFORE_MS
     story = stories.story(seed=1, machines=MACHINES, tenant="bench", start_ms=start_ms)
     async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
-        await _run(servers, log, list(islice(story, WARM_UP_MESSAGES)))
+        warm_up = await _run(servers, log, list(islice(story, WARM_UP_MESSAGES)))
+        if warm_up.void:
+            yield warm_up
         for _ in range(1 if quick else 3):
             yield await _run(servers, log, list(islice(story, QUICK_MESSAGES if quick else MESSAGES)))
 
@@ -53,13 +53,14 @@ async def engine(quick: bool) -> AsyncGenerator[Run, None]:
 async def _run(servers: Stack, log: Log, said: Sequence[Said]) -> Run:
     metric, letters = await from_now(log, METRIC), await from_now(log, DEAD_LETTER)
     await _fill(log, said)
-    seen: Lap | None = None
     async with spawned(servers.role("control")) as control:
-        processes = {"control": control.pid, "kafka": servers.log.process.pid, "bench": os.getpid()}
-        with suppress(TimeoutError):  # then something is missing, and it will be told what
-            seen = await lap(metric.count, Covered(log).at, processes, LIMIT_S)
-    void = why_void(said, await metric.records(), letters=await letters.count())
-    return Run({} if seen is None else _figures(seen, said), void)
+        try:
+            seen = await Watch(metric.count, {"control": control, "kafka": servers.log.process}).lap(
+                Covered(log).at, LIMIT_S
+            )
+        except Unfinished as why:
+            return Run({}, (str(why),))
+    return Run(_figures(seen, said), why_void(said, await metric.records(), letters=await letters.count()))
 
 
 async def _fill(log: Log, said: Sequence[Said]) -> None:

@@ -1,18 +1,24 @@
 """Lap: the time between two looks at a count that grows, and what each process spent in between."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from loadtest.bench.processes import cpu_s, machine_cpu_s, peak_bytes
+from loadtest.bench.processes import cpu_s, last_words, machine_cpu_s, peak_bytes
+from loadtest.child import Child
 
 LOOK_S = 0.05
 """Pause between two looks in s; so much too late the end of a lap is seen at most, 2 % of one of 2.5 s."""
 
 Count = Callable[[], Awaitable[int]]
 IsDone = Callable[[int], Awaitable[bool]]
+
+
+class Unfinished(Exception):
+    """A process ended, or the time was over, before all was done; the message says which."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -61,29 +67,59 @@ class Lap(msgspec.Struct, frozen=True):
         }
 
 
-async def lap(count: Count, is_done: IsDone, processes: Mapping[str, int], limit_s: float) -> Lap:
-    """Look until the count has begun to grow, and then until all is done; raises TimeoutError after `limit_s`.
+class Watch:
+    """Looks at a count and at the processes that make it grow.
 
     Parameters
     ----------
     count : callable
         Messages done so far, from 0.
-    is_done : callable
-        Told the count of the last look, says whether that is all.
-    processes : mapping of str to int
-        Ids of the processes to watch, by name.
+    children : mapping of str to Child
+        The processes to watch, by name.
+    own : str
+        Name of this process, which is watched, too.
     """
-    async with asyncio.timeout(limit_s):
-        while (first := await look(count, processes)).count == 0:
-            await asyncio.sleep(LOOK_S)
-        last = first
-        while not await is_done(last.count):
-            await asyncio.sleep(LOOK_S)
-            last = await look(count, processes)
-    return Lap(first, last, {name: peak_bytes(pid) for name, pid in processes.items()})
 
+    def __init__(self, count: Count, children: Mapping[str, Child], own: str = "bench") -> None:
+        self._count, self._children = count, children
+        self._pids = {name: child.pid for name, child in children.items()} | {own: os.getpid()}
 
-async def look(count: Count, processes: Mapping[str, int]) -> Look:
-    """Look once."""
-    seen = await count()
-    return Look(time.monotonic(), seen, {name: cpu_s(pid) for name, pid in processes.items()}, machine_cpu_s())
+    async def lap(self, is_done: IsDone, limit_s: float) -> Lap:
+        """Look until the count has begun to grow, and then until all is done.
+
+        Parameters
+        ----------
+        is_done : callable
+            Told the count of the last look, says whether that is all.
+        limit_s : float
+            How long to go on at most, in s.
+
+        Raises
+        ------
+        Unfinished
+            Something came in between.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                while (first := await self.look()).count == 0:
+                    await asyncio.sleep(LOOK_S)
+                last = first
+                while not await is_done(last.count):
+                    await asyncio.sleep(LOOK_S)
+                    last = await self.look()
+        except TimeoutError:
+            raise Unfinished(f"not all was done within {limit_s:g} s") from None
+        return self.between(first, last)
+
+    async def look(self) -> Look:
+        """Look once. Raises Unfinished."""
+        for name, child in self._children.items():
+            if not child.is_running:
+                raise Unfinished(f"{name} has ended: {last_words(child)}")
+        seen = await self._count()
+        spent_s = {name: cpu_s(pid) for name, pid in self._pids.items()}
+        return Look(time.monotonic(), seen, spent_s, machine_cpu_s())
+
+    def between(self, first: Look, last: Look) -> Lap:
+        """Make a lap of two looks."""
+        return Lap(first, last, {name: peak_bytes(pid) for name, pid in self._pids.items()})

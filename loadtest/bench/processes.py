@@ -42,6 +42,12 @@ def peak_bytes(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1_024
 
 
+def last_words(child: Child) -> str:
+    """Return the last line that a process has logged."""
+    lines = child.program.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "nothing logged"
+
+
 @asynccontextmanager
 async def spawned(program: Program) -> AsyncIterator[Child]:
     """Run a program as long as the block, which begins before the program answers: its first message counts, too."""
@@ -52,5 +58,5 @@ async def spawned(program: Program) -> AsyncIterator[Child]:
         yield child
         await answering
     finally:
-        answering.cancel()
+        await asyncio.wait({answering})  # it ends when the program answers, fails, or has taken too long
         await child.stop()

@@ -643,6 +643,17 @@ def test_a_decrease_is_refused_on_few_grounds_only(known: Known, wish: Command) 
         assert verdict.invariant in {"S5", "S8", "S9", "S10", "S13", "S14", "S21", "S23", "S15", "S16", "S19"}
 
 
+def test_no_policy_stretches_the_5_and_the_10_percent() -> None:
+    loose = replace(AT_START, step_pct=50.0, week_cap_pct=50.0, load_step_N=50.0, load_min_N=0.0)
+    assert refused_by(loose, plan(changed("load_N", 400.0, 450.0))) == "S3"
+    assert refused_by(replace(loose, load_step_N=20.0, week_low_N=372.0), plan(changed("load_N", 400.0, 420.0))) == "S4"
+
+
+def test_a_load_just_below_a_step_is_not_rounded_up_to_it() -> None:
+    assert on_grid(403.9996, 20.0, 1.0) == 403.0
+    assert on_grid(403.9996, None, None) == 403.999
+
+
 @given(st.floats(0.0, 50_000.0), st.floats(0.0, 100.0), st.sampled_from([0.5, 1.0, 1.3558, 4.4482216, 25.0]))
 def test_the_grid_rounds_down_and_once(load_N: float, least_N: float, step_N: float) -> None:
     there_N = on_grid(load_N, least_N, step_N)

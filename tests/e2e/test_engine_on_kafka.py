@@ -13,6 +13,7 @@ from loadtest.child import Child, running
 from loadtest.roster import assemble
 from loadtest.stack import PARTITIONS, Stack
 from loadtest.truth import Ledger
+from spineloop import wiring
 from streams.core import codec
 from streams.core.records import NewRecord
 from streams.core.telemetry import Telemetry
@@ -28,7 +29,7 @@ NEVER_S = "60"
 def telling(seed: int, machines: int = 12) -> Iterator[NewRecord]:
     """Let a fleet speak that nobody answers, one machine after the other, for ever."""
     fleet = assemble(seed, machines, Ledger())
-    now_ms = 1_700_000_000_000
+    now_ms = wiring.wall_clock_ms()  # Kafka deletes what is older than its retention, tests or not
     while True:
         for machine in fleet:
             message = machine.step().message

@@ -54,11 +54,10 @@ async def history_of(sink: Sink, measurement: str) -> list[tuple[Any, ...]]:
 
 
 async def until_stored(sink: Sink, said: dict[str | None, Any]) -> None:
-    reps = sum(told.get("type") == "rep_measured" for told in said.values())
+    reps = len([told for told in said.values() if told["type"] == "rep_measured"])
 
     async def has_all() -> bool:
-        stored: int = await sink.count("rep")
-        return stored == reps
+        return await sink.count("rep") == reps
 
     await until(has_all)
 
