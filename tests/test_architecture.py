@@ -47,7 +47,7 @@ def imports(path: Path) -> set[str]:
 
 
 def room_of(module: str) -> str:
-    return "streams.core" if module.startswith("streams.core") else module.split(".")[0]
+    return "streams.core" if module.startswith("streams.core") else module.split(".", maxsplit=1)[0]
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)

@@ -26,8 +26,10 @@ MACHINES = 1_000
 REPS_PER_S = 200.0
 """The fleet of the latency budget, and two and a half times as many reps as such a fleet brings by itself."""
 
-WARM_UP_S = 30.0
-"""Until every machine has a patient and the fleet its tempo, in s."""
+WARM_UP_REPS = 2_000
+WARM_UP_LIMIT_S = 120.0
+"""The fleet begins bit by bit; it has found its tempo once it has brought so many reps, and within so many s it must.
+"""
 
 MEASURED_S, QUICK_MEASURED_S = 60.0, 20.0
 
@@ -37,7 +39,7 @@ SETTLE_S = 60.0
 LOOK_S = 0.1
 
 FROM_REPS = frozenset({"end_exercise", "end_set", "lower_load", "tighten_range", "extend_rest", "drop_set", "cue"})
-"""Actions that reps lead to. A stop follows an event; a prescription, by way of the planner, a request for a session."""
+"""Actions that reps lead to. A stop follows an event; a prescription, by way of the planner, a session's request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ async def end_to_end(quick: bool) -> AsyncGenerator[Run, None]:
                 seed=number,
                 run=f"run-{number}",
                 reps_per_s=REPS_PER_S,
-                max_s=WARM_UP_S + 2.0 * MEASURED_S,
+                max_s=WARM_UP_LIMIT_S + 2.0 * MEASURED_S,
             )
             yield await _run(whole, settings, QUICK_MEASURED_S if quick else MEASURED_S)
 
@@ -86,12 +88,12 @@ async def _run(whole: Whole, settings: FleetSettings, measured_s: float) -> Run:
     stored_before = await whole.history.count("rep")
     fleet: Fleet[Any] = Fleet(settings, wiring.machine_connect(whole.servers.settings()), now_ms=wiring.wall_clock_ms)
     training = asyncio.create_task(fleet.run())
-    await asyncio.wait({training}, timeout=WARM_UP_S)
-    fleet.timings.latencies_ms.clear()
     try:
+        await _warmed_up(fleet)
         seen = await _watched(fleet, whole, measured_s)
     except Unfinished as why:
         training.cancel()
+        await asyncio.wait({training})
         return Run({}, (str(why),))
     latencies_ms = {action: sorted(found) for action, found in fleet.timings.latencies_ms.items()}
     fleet.finish()
@@ -108,6 +110,16 @@ async def _run(whole: Whole, settings: FleetSettings, measured_s: float) -> Run:
         },
     )
     return Run(_figures(seen, latencies_ms) | {"settled_after_s": settled_s}, void)
+
+
+async def _warmed_up(fleet: Fleet[Any]) -> None:
+    try:
+        async with asyncio.timeout(WARM_UP_LIMIT_S):
+            while fleet.timings.reps < WARM_UP_REPS:
+                await asyncio.sleep(LOOK_S)
+    except TimeoutError:
+        raise Unfinished(f"{fleet.timings.reps} reps in {WARM_UP_LIMIT_S:g} s: the fleet did not get going") from None
+    fleet.timings.latencies_ms.clear()
 
 
 async def _watched(fleet: Fleet[Any], whole: Whole, seconds: float) -> Lap:

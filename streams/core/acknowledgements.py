@@ -50,8 +50,8 @@ def look_after_pending(turn: Turn, cause: str) -> None:
 
 
 def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
-    """Take over what the machine now holds."""
-    if load_N is not None:
+    """Take over what the machine now holds; what it ramped down to for a STOP is no load to train with."""
+    if load_N is not None and command.action != "stop":
         turn.change_session(load_N=load_N)
     for change in command.changes:
         if change.quantity in {"window_lo", "window_hi"} and turn.session and turn.session.prescription:

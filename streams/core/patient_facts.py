@@ -29,6 +29,9 @@ from streams.core.telemetry import Prescription
 MAX_WEEK = 8
 """Prescribed loads of the last 7 days that are kept. Beyond it the two oldest become one: the lower, for longer."""
 
+SLACK_MS = 3 * 86_400_000
+"""How far log time may go back, in ms, without a low load being forgotten too early: two producers, two clocks."""
+
 MAX_SESSIONS = 6
 """Past sessions of a series that are kept: the most that `progress_sessions` can ask for."""
 
@@ -87,7 +90,8 @@ def prescribed(
 def _add_to_week(week: tuple[tuple[int, float], ...], now_ms: int, load_N: float) -> tuple[tuple[int, float], ...]:
     """Keep only the loads that can still be the lowest of 7 days: each is lower than all that follow it."""
     at_ms = max(now_ms, week[-1][0]) if week else now_ms
-    kept = [(then_ms, then_N) for then_ms, then_N in week if then_ms >= at_ms - WEEK_MS and then_N < load_N]
+    oldest_ms = at_ms - WEEK_MS - SLACK_MS
+    kept = [(then_ms, then_N) for then_ms, then_N in week if then_ms >= oldest_ms and then_N < load_N]
     kept.append((at_ms, load_N))
     if len(kept) > MAX_WEEK:
         kept[:2] = [(kept[1][0], kept[0][1])]

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from streams.core import envelope, patient_facts, patient_state, plan_rules, rule
 from streams.core.commands import Change, Command, Evidence
 from streams.core.envelope import Known, Permitted, Refused
+from streams.core.invariants import CLEAN_SESSIONS
 from streams.core.known import is_harder
 from streams.core.patient_state import START, PatientState, Series, Window, window_of, with_window
 from streams.core.plan_rules import PLAN_RULES, PlanSituation
@@ -140,9 +141,9 @@ def _in_force(situation: PlanSituation) -> Prescription:
 
 
 def _approach(series: Series, situation: PlanSituation) -> Window | None:
-    """Go from the settled window towards the clinician's wider one by at most 5 degrees in all."""
+    """Go from the settled window towards a clinician's wider one, 5 degrees at most in all; not after trouble (S7)."""
     last, goal, machine = window_of(series.settled), series.goal, situation.request.capabilities
-    if last is None or goal is None or machine is None:
+    if last is None or goal is None or machine is None or (series.past and series.clean < CLEAN_SESSIONS):
         return last
     step = math.radians(WIDEN_DEG) if machine.position_unit == "rad" else (goal[1] - goal[0]) * WIDEN_PCT / 100.0
     below, above = max(last[0] - goal[0], 0.0), max(goal[1] - last[1], 0.0)

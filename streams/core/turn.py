@@ -195,7 +195,7 @@ class Turn:
             locked=self.state.locked or command.action == "stop",
             pending=(*self.state.pending, Pending(command, self.now_ms)),
         )
-        self._note_fired(command.rule, command.command_id)
+        self._note_fired(command.rule, command)
         if command.action in {"stop", "end_exercise"}:
             self.change_session(over=True)
         return command.command_id
@@ -210,10 +210,13 @@ class Turn:
             self._note_fired(rule)
             self.notice(cause, rule, f"set {self.set.number} decides nothing: messages lost or reps invalid", "warning")
 
-    def _note_fired(self, rule: str, *command_ids: str) -> None:
+    def _note_fired(self, rule: str, command: Command | None = None) -> None:
+        if command is not None:
+            self.change_set(commands=(*(self.set.commands if self.set else ()), command.command_id)[-MAX_PENDING:])
+        if command is not None and command.action == "cue":
+            return  # a hint uses nothing up
         if self.set is not None:
-            kept = (*self.set.commands, *command_ids)[-MAX_PENDING:]
-            self.change_set(fired=(*self.set.fired, rule)[-MAX_FIRED:], commands=kept)
+            self.change_set(fired=(*self.set.fired, rule)[-MAX_FIRED:])
         elif self.session is not None:
             self.change_session(between=(*self.session.between, rule)[-MAX_FIRED:])
         if self.session is not None:

@@ -610,3 +610,17 @@ def test_the_lowest_load_of_a_week_is_never_forgotten(told: list[tuple[int, floa
 def test_the_state_of_a_usual_patient_is_small() -> None:
     patient = a_trained_patient(sessions=10)
     assert len(msgspec.msgpack.encode(patient.state)) < 3_000
+
+
+def test_a_clinicians_wider_window_waits_until_two_sessions_after_pain_were_clean() -> None:
+    #  session   1     2     3     4     5
+    #  pain      1     6     1     1     1
+    #  window   +5   +10   +10   +10   +15     degrees over 0.9 rad
+    patient = a_trained_patient()
+    patient.edit(replace(BASE, window_hi=1.3))
+    hi = []
+    for pain in (1, 6, 1, 1, 1):
+        prescription = patient.comes(2, pain_max=pain).prescription
+        assert prescription is not None
+        hi.append(prescription.window_hi)
+    assert hi == [pytest.approx(0.9 + math.radians(degrees)) for degrees in (5, 10, 10, 10, 15)]

@@ -51,9 +51,7 @@ class Brittle:
     async def checkpoint(
         self, topic: str, number: int, entries: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
     ) -> int:
-        return await self._write(
-            "checkpoint", lambda: self._log.checkpoint(topic, number, entries, timestamp_ms)
-        )
+        return await self._write("checkpoint", lambda: self._log.checkpoint(topic, number, entries, timestamp_ms))
 
     async def offset_at(self, topic: str, number: int, time_ms: int) -> int:
         return await self._log.offset_at(topic, number, time_ms)
@@ -84,9 +82,7 @@ async def log(tmp_path: Path) -> AsyncIterator[Brittle]:
 
 
 async def everything(log: Brittle, topic: str) -> list[Record]:
-    return [
-        record for number in range(PARTITIONS) async for records in log.read(topic, number) for record in records
-    ]
+    return [record for number in range(PARTITIONS) async for records in log.read(topic, number) for record in records]
 
 
 async def run_until_done(log: Brittle, stage: Tally | None = None, counts: Counts | None = None) -> None:
@@ -204,8 +200,13 @@ async def is_mended(log: Brittle, number: int) -> bool:
     records = [record async for some in log.read(CONTROLLER_STATE, number) for record in some]
     state.join(records)
     last.join({record.key: record for record in records}.values())
-    return last.position == state.position and await is_covered(log) and all(
-        last._keys[key].position == live.position for key, live in state._keys.items()  # noqa: SLF001
+    return (
+        last.position == state.position
+        and await is_covered(log)
+        and all(
+            last._keys[key].position == live.position  # noqa: SLF001
+            for key, live in state._keys.items()  # noqa: SLF001
+        )
     )
 
 
