@@ -623,4 +623,4 @@ def test_a_clinicians_wider_window_waits_until_two_sessions_after_pain_were_clea
         prescription = patient.comes(2, pain_max=pain).prescription
         assert prescription is not None
         hi.append(prescription.window_hi)
-    assert hi == [pytest.approx(0.9 + math.radians(degrees)) for degrees in (5, 10, 10, 10, 15)]
+    assert hi == [pytest.approx(0.9 + math.radians(degrees), abs=1e-5) for degrees in (5, 10, 10, 10, 15)]
