@@ -19,7 +19,7 @@ FILE = PREFIX + "CONFIG"
 """Names the TOML file; every other variable overrides a value of it."""
 
 _SCHEMES: Mapping[str, tuple[str, ...]] = {
-    "mqtt_url": ("mqtt",),
+    "mqtt_url": ("mqtt", "mqtts"),
     "log_url": ("kafka", "sqlite"),
     "history_url": ("http", "https", "sqlite"),
 }
@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     Parameters
     ----------
     mqtt_url : str
-        `mqtt://host:port` of the machines' broker.
+        `mqtt://host:port` of the machines' broker, `mqtts://` with TLS.
     mqtt_username, mqtt_password : str or None
         Credentials there.
     ingest_client_id, downlink_client_id : str

@@ -128,7 +128,7 @@ def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable
     def one(machine: str, will_topic: str, will: bytes) -> Awaitable[Connection]:
         return mqtt_client.connect(
             settings.mqtt_url,
-            client_id=machine.replace("/", "-"),
+            client_id=machine.replace("/", "."),  # no name has a dot, so no two machines get one id
             session_expiry_s=MQTT_SESSION_S,
             will=mqtt_client.Will(will_topic, will),
         )

@@ -13,7 +13,7 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
-from loadtest.bench.report import Bench, Outcome, Report, Run, outcome, report, table
+from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 
 BENCHES: Mapping[str, Bench] = {"features": features, "bridge": bridge, "engine": engine, "end-to-end": end_to_end}
 
@@ -29,33 +29,35 @@ def main(
     names: Annotated[
         list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; all of them if none is named.")
     ] = None,
-    quick: Annotated[bool, typer.Option(help="One short run instead of three.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One short run instead of three.")] = False,
+    rate: Annotated[float, typer.Option(min=20.0, max=2_000.0, help="Reps a second of the end-to-end fleet.")] = 200.0,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure parts of spineloop on real servers; exit 1 if a run is void because anything was lost or doubled."""
     unknown = set(names or ()).difference(BENCHES)
     if unknown:
         raise typer.BadParameter(f"no bench is called {min(unknown)}")
-    found = asyncio.run(measured({name: BENCHES[name] for name in names or BENCHES}, quick=quick))
+    effort = Effort(quick=quick, reps_per_s=rate)
+    found = asyncio.run(measured({name: BENCHES[name] for name in names or BENCHES}, effort))
     if report_file is not None:
         report_file.write_bytes(found.json())
     if found.is_void:
         raise typer.Exit(1)
 
 
-async def measured(benches: Mapping[str, Bench], *, quick: bool) -> Report:
+async def measured(benches: Mapping[str, Bench], effort: Effort) -> Report:
     """Run benches one after the other, and print each as soon as it is done."""
     found: dict[str, Outcome] = {}
     for name, bench in benches.items():
-        found[name] = outcome(await _runs(name, bench, quick=quick))
+        found[name] = outcome(await _runs(name, bench, effort))
         _console.print(table(name, found[name]))
-    return report(found, quick=quick)
+    return report(found, effort)
 
 
-async def _runs(name: str, bench: Bench, *, quick: bool) -> Sequence[Run]:
+async def _runs(name: str, bench: Bench, effort: Effort) -> Sequence[Run]:
     runs: list[Run] = []
     try:
-        async with asyncio.timeout(LIMIT_S), aclosing(bench(quick)) as one_by_one:
+        async with asyncio.timeout(LIMIT_S), aclosing(bench(effort)) as one_by_one:
             with _console.status(f"{name}: starting") as status:
                 async for run in one_by_one:
                     runs.append(run)

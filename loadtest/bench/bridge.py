@@ -11,7 +11,7 @@ from loadtest.bench import stories
 from loadtest.bench.account import differences, out_of_order
 from loadtest.bench.lap import Lap, Unfinished, Watch
 from loadtest.bench.processes import spawned
-from loadtest.bench.report import Run
+from loadtest.bench.report import Effort, Run
 from loadtest.bench.written import from_now
 from loadtest.child import running
 from loadtest.stack import Stack
@@ -39,9 +39,9 @@ Queued = Sequence[tuple[str, Rep]]
 """Machines and what they say."""
 
 
-async def bridge(quick: bool) -> AsyncGenerator[Run, None]:
+async def bridge(effort: Effort) -> AsyncGenerator[Run, None]:
     """Fill the queue of a client that is away, let it come back, and watch the log."""
-    count = QUICK_MESSAGES if quick else MESSAGES
+    count = QUICK_MESSAGES if effort.quick else MESSAGES
     pool = stories.reps(seed=1, count=POOL)
     async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
         async with running(servers.role("ingest")):
@@ -49,7 +49,7 @@ async def bridge(quick: bool) -> AsyncGenerator[Run, None]:
         warm_up = await _run(servers, log, to_queue("warm-up", pool, count // 5))
         if warm_up.void:
             yield warm_up
-        for number in range(1 if quick else 3):
+        for number in range(effort.runs):
             yield await _run(servers, log, to_queue(f"run-{number}", pool, count))
 
 

@@ -8,7 +8,7 @@ from loadtest.bench import stories
 from loadtest.bench.account import differences
 from loadtest.bench.lap import Lap, Unfinished, Watch
 from loadtest.bench.processes import spawned
-from loadtest.bench.report import Run
+from loadtest.bench.report import Effort, Run
 from loadtest.bench.stories import Said
 from loadtest.bench.written import from_now
 from loadtest.stack import Stack
@@ -16,7 +16,7 @@ from spineloop import wiring
 from streams.checkpoint import State
 from streams.core import codec
 from streams.core.controller import Controller
-from streams.core.records import MSGPACK_TYPE, NewRecord, Record, cloud_event
+from streams.core.records import Record
 from streams.core.results import RepMeasured
 from streams.core.telemetry import Rep
 from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, TELEMETRY
@@ -38,7 +38,7 @@ LIMIT_S = 120.0
 """Longest wait in s until a checkpoint covers everything."""
 
 
-async def engine(quick: bool) -> AsyncGenerator[Run, None]:
+async def engine(effort: Effort) -> AsyncGenerator[Run, None]:
     """Fill the topic, start the process, and watch its outputs and its checkpoints."""
     start_ms = wiring.wall_clock_ms() - BEFORE_MS
     story = stories.story(seed=1, machines=MACHINES, tenant="bench", start_ms=start_ms)
@@ -46,8 +46,8 @@ async def engine(quick: bool) -> AsyncGenerator[Run, None]:
         warm_up = await _run(servers, log, list(islice(story, WARM_UP_MESSAGES)))
         if warm_up.void:
             yield warm_up
-        for _ in range(1 if quick else 3):
-            yield await _run(servers, log, list(islice(story, QUICK_MESSAGES if quick else MESSAGES)))
+        for _ in range(effort.runs):
+            yield await _run(servers, log, list(islice(story, QUICK_MESSAGES if effort.quick else MESSAGES)))
 
 
 async def _run(servers: Stack, log: Log, said: Sequence[Said]) -> Run:
@@ -65,19 +65,7 @@ async def _run(servers: Stack, log: Log, said: Sequence[Said]) -> Run:
 
 async def _fill(log: Log, said: Sequence[Said]) -> None:
     for start in range(0, len(said), APPENDED):
-        await log.append([_record(one) for one in said[start : start + APPENDED]])
-
-
-def _record(said: Said) -> NewRecord:
-    """Write a message as the bridge does."""
-    headers = cloud_event(
-        ce_id=codec.message_id(said.machine, said.message),
-        ce_type=codec.ce_type(said.message),
-        source=said.machine,
-        time_ms=said.at_ms,
-        content_type=MSGPACK_TYPE,
-    )
-    return NewRecord(TELEMETRY, said.machine.encode(), codec.encode(said.message), said.at_ms, headers)
+        await log.append([stories.record(one) for one in said[start : start + APPENDED]])
 
 
 class Covered:

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from statistics import fmean
 
 from loadtest.bench import stories
-from loadtest.bench.report import Run
+from loadtest.bench.report import Effort, Run
 from streams.core.measure import measure
 from streams.core.telemetry import Rep
 
@@ -16,16 +16,19 @@ REPS, QUICK_REPS = 20_000, 2_000
 POOL = 2_000
 """Different reps, given again and again: 6 MB, more than the core's own cache."""
 
+COMPARED = 500
+"""Reps whose numbers must be the same whatever the batch."""
 
-async def features(quick: bool) -> AsyncGenerator[Run, None]:
+
+async def features(effort: Effort) -> AsyncGenerator[Run, None]:
     """Measure the same reps in every batch size; all sizes must give the same numbers."""
     pool = stories.reps(seed=1, count=POOL)
     _us_per_rep(pool, 100, POOL)  # warms caches and allocator
-    wanted = QUICK_REPS if quick else REPS
-    for _ in range(1 if quick else 3):
+    wanted = QUICK_REPS if effort.quick else REPS
+    for _ in range(effort.runs):
         figures = {f"us_per_rep_in_batches_of_{size}": _us_per_rep(pool, size, wanted) for size in BATCHES}
         figures["samples_per_rep"] = fmean(rep.samples for rep in pool)
-        yield Run(figures, why_void(pool))
+        yield Run(figures, why_void(pool[:COMPARED]))
 
 
 def _us_per_rep(pool: Sequence[Rep], size: int, wanted: int) -> float:

@@ -18,8 +18,20 @@ class Run(msgspec.Struct, frozen=True):
     void: tuple[str, ...] = ()
 
 
-Bench = Callable[[bool], AsyncGenerator[Run, None]]
-"""Yields the runs that count, one after the other; told whether to be quick, which is one short run."""
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How much to do: `quick` is one short run instead of three, `reps_per_s` what a fleet brings where there is one."""
+
+    quick: bool = False
+    reps_per_s: float = 200.0
+
+    @property
+    def runs(self) -> int:
+        """How many runs count."""
+        return 1 if self.quick else 3
+
+
+Bench = Callable[[Effort], AsyncGenerator[Run, None]]
+"""Yields the runs that count, one after the other."""
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -53,7 +65,7 @@ class Report(msgspec.Struct, frozen=True):
     """One call of `scripts/bench`."""
 
     at: str
-    quick: bool
+    effort: Effort
     host: Host
     benches: Mapping[str, Outcome]
 
@@ -85,9 +97,9 @@ def outcome(runs: Sequence[Run]) -> Outcome:
     )
 
 
-def report(benches: Mapping[str, Outcome], *, quick: bool) -> Report:
+def report(benches: Mapping[str, Outcome], effort: Effort) -> Report:
     """Put date and machine to what was found."""
-    return Report(datetime.now(UTC).isoformat(timespec="seconds"), quick, host(), benches)
+    return Report(datetime.now(UTC).isoformat(timespec="seconds"), effort, host(), benches)
 
 
 def host() -> Host:

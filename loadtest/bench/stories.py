@@ -15,7 +15,10 @@ from msgspec.structs import replace
 from loadtest.movement import CONTEXT_SAMPLES
 from loadtest.roster import assemble
 from loadtest.truth import Ledger
+from streams.core import codec
+from streams.core.records import MSGPACK_TYPE, NewRecord, cloud_event
 from streams.core.telemetry import ClinicianEdited, Prescription, Rep, SessionStarted, Telemetry
+from streams.core.topics import TELEMETRY
 
 QUICKER = 2.25
 
@@ -44,6 +47,18 @@ def story(seed: int, machines: int, tenant: str, start_ms: int = 0) -> Iterator[
         heapq.heapreplace(moments, (at_s + step.delay_s, number))
         if step.message is not None:
             yield Said(fleet[number].key, quickened(step.message), start_ms + round(1_000 * at_s))
+
+
+def record(said: Said) -> NewRecord:
+    """Write a message into the log as the bridge does."""
+    headers = cloud_event(
+        ce_id=codec.message_id(said.machine, said.message),
+        ce_type=codec.ce_type(said.message),
+        source=said.machine,
+        time_ms=said.at_ms,
+        content_type=MSGPACK_TYPE,
+    )
+    return NewRecord(TELEMETRY, said.machine.encode(), codec.encode(said.message), said.at_ms, headers)
 
 
 def reps(seed: int, count: int) -> list[Rep]:

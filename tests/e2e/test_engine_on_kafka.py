@@ -71,7 +71,7 @@ async def test_e3_a_worker_that_sleeps_past_its_session_and_writes_late_sets_not
     story = telling(seed=2)
     async with log_of(servers) as log:
         await fill(log, list(islice(story, 1_000)))
-        async with running(servers.role("control", 0, checkpoint_s="3", instance="")) as sleeper:
+        async with running(servers.role("control", 0, checkpoint_s=NEVER_S, instance="")) as sleeper:
             await until(lambda: has_said(log, METRIC, 200))
             os.kill(sleeper.pid, signal.SIGSTOP)
             before = await positions(log)
@@ -101,7 +101,7 @@ async def state_records(log: Log) -> int:
 
 
 async def wrote_late(log: Log, before: int) -> bool:
-    """Tell whether state was written although nothing new was to be covered: only the sleeper has a reason to."""
+    """Tell whether state was written although nothing new was to be covered: by the sleeper, as it is told to go."""
     return await state_records(log) > before
 
 

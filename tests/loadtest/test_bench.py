@@ -1,0 +1,138 @@
+"""The benches: what a report holds, what makes a run void, and that the stories are what the budgets speak of."""
+
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtest.bench import bridge, end_to_end, engine, stories
+from loadtest.bench.__main__ import measured
+from loadtest.bench.lap import Unfinished, Watch
+from loadtest.bench.report import Effort, Report, Run, Spread
+from loadtest.bench.stories import Said
+from loadtest.child import Program, running
+from loadtest.native import temporary_folder
+from streams.core import codec
+from streams.core.controller import Controller
+from streams.core.errors import Malformed
+from streams.core.measure import measure
+from streams.core.records import NewRecord, Record
+from streams.core.telemetry import Rep
+from streams.core.topics import METRIC
+
+
+QUICK = Effort(quick=True)
+
+
+async def three_runs(effort: Effort) -> AsyncGenerator[Run, None]:
+    assert effort.quick
+    for reps_per_s in (3.0, 1.0, 2.0):
+        yield Run({"reps_per_s": reps_per_s})
+
+
+async def a_lossy_one(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
+    yield Run({"reps_per_s": 9.0})
+    yield Run({"reps_per_s": 99.0}, ("1 of 10 lost, m/b/7 for one",))
+
+
+async def test_a_report_holds_least_middle_and_largest_of_every_figure_and_says_where() -> None:
+    report = await measured({"three": three_runs}, QUICK)
+    assert (report.benches["three"].runs, report.is_void) == (3, False)
+    written = msgspec.json.decode(report.json())
+    assert written["effort"] == {"quick": True, "reps_per_s": 200.0}
+    assert written["benches"]["three"]["figures"]["reps_per_s"] == {"min": 1.0, "median": 2.0, "max": 3.0}
+    assert written["host"].keys() == {"cpu", "cores", "memory_GB", "kernel", "python", "load_1min"}
+
+
+async def test_a_run_that_lost_something_is_void_and_its_figures_do_not_count() -> None:
+    report = await measured({"three": three_runs, "lossy": a_lossy_one}, QUICK)
+    assert report.is_void
+    assert report.benches["lossy"].void == ("1 of 10 lost, m/b/7 for one",)
+    assert report.benches["lossy"].figures == {"reps_per_s": Spread(9.0, 9.0, 9.0)}
+
+
+async def test_a_process_that_ends_before_all_is_done_leaves_no_figures() -> None:
+    with temporary_folder() as folder:
+        program = Program("short", ("sh", "-c", "echo out of ideas; sleep 0.1"), folder / "log", answers=at_once)
+        async with running(program) as child:
+            watch = Watch(one, {"short": child})
+            with pytest.raises(Unfinished, match="short has ended: out of ideas"):
+                await watch.lap(never, limit_s=30.0)
+
+
+async def at_once() -> bool:
+    return True
+
+
+async def one() -> int:
+    return 1
+
+
+async def never(count: int) -> bool:  # noqa: ARG001
+    return False
+
+
+def test_the_bridge_must_bring_every_message_once_and_in_the_order_of_its_machine() -> None:
+    queued = bridge.to_queue("b", stories.reps(seed=1, count=5), 2 * bridge.MACHINES)
+    there = stored([stories.record(Said(machine, rep, at_ms=0)) for machine, rep in queued])
+    assert not bridge.why_void(queued, there)
+    assert bridge.why_void(queued, there[1:]) == (f"1 of {len(queued)} lost, bench/site-1/m000/b/0 for one",)
+    assert bridge.why_void(queued, [*there, there[7]]) == ("1 doubled, bench/site-1/m007/b/0 for one",)
+    assert bridge.why_void(queued, there[::-1]) == (f"{bridge.MACHINES} keys out of order, bench/site-1/m000 for one",)
+    assert bridge.why_void(queued, there, letters=2) == ("2 dead letters",)
+
+
+def test_the_engine_must_measure_every_rep_once() -> None:
+    said = list(islice(stories.story(seed=1, machines=2, tenant="acme"), 100))
+    metrics = decided([stories.record(one) for one in said])
+    reps = [codec.message_id(one.machine, one.message) for one in said if isinstance(one.message, Rep)]
+    is_rep = [b"rep_measured" in (record.value or b"") for record in metrics]
+    first = is_rep.index(True)
+    assert sum(is_rep) == len(reps) > 10
+    assert not engine.why_void(said, metrics)
+    lost, doubled = metrics[:first] + metrics[first + 1 :], [*metrics, metrics[first]]
+    assert engine.why_void(said, lost) == (f"1 of {len(reps)} lost, {reps[0]} for one",)
+    assert engine.why_void(said, doubled) == (f"1 doubled, {reps[0]} for one",)
+    assert not end_to_end.why_void(reps, metrics, stored=len(reps), counted={"dead letters": 0})
+    assert end_to_end.why_void(reps, metrics, stored=3, counted={"dead letters": 2}) == (
+        f"3 reps stored of {len(reps)}",
+        "2 dead letters",
+    )
+
+
+def decided(records: list[NewRecord]) -> list[Record]:
+    """Return what the controller says to these, on the metric topic."""
+    controller = Controller()
+    states: dict[bytes, Any] = {}
+    said: list[NewRecord] = []
+    for record, item in zip(stored(records), controller.prepare(stored(records)), strict=True):
+        state = states.get(record.key) or controller.start(record.key)
+        assert not isinstance(item, Malformed)
+        states[record.key], outputs = controller.step(state, item, record.timestamp_ms)
+        said += outputs
+    return [record for record in stored(said) if record.topic == METRIC]
+
+
+def stored(records: list[NewRecord]) -> list[Record]:
+    return [Record(one.topic, 0, n, one.key, one.value, one.timestamp_ms, one.headers) for n, one in enumerate(records)]
+
+
+def test_the_reps_of_a_story_are_those_of_the_budgets() -> None:
+    reps = stories.reps(seed=1, count=300)
+    assert fmean(rep.samples for rep in reps) == pytest.approx(300.0, abs=30.0)
+    assert fmean(len(codec.encode(rep)) for rep in reps) == pytest.approx(1_600.0, abs=150.0)
+    assert sum(one.valid for one in measure(reps)) > 290
+
+
+def test_a_bench_is_one_command_with_a_report_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest.bench"]
+    subprocess.run([*command, "features", "--quick", "--report", tmp_path / "report.json"], check=True)
+    report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
+    assert (list(report.benches), report.is_void) == (["features"], False)
+    assert subprocess.run([*command, "futures"], check=False).returncode == 2
