@@ -19,7 +19,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
-    """How much to do: `quick` is one short run instead of three, `reps_per_s` what a fleet brings where there is one."""
+    """How much to do: `quick` is one short run instead of three, `reps_per_s` what the fleet of end-to-end brings."""
 
     quick: bool = False
     reps_per_s: float = 200.0

@@ -26,7 +26,6 @@ from streams.core.records import NewRecord, Record
 from streams.core.telemetry import Rep
 from streams.core.topics import METRIC
 
-
 QUICK = Effort(quick=True)
 
 
