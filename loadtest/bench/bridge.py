@@ -22,8 +22,8 @@ from streams.core.telemetry import Rep
 from streams.core.topics import DEAD_LETTER, TELEMETRY, mqtt_topic
 from streams.log import Log
 
-MESSAGES, QUICK_MESSAGES = 50_000, 20_000
-"""Messages queued before a run: 75 MB, half of what mosquitto.conf lets wait for one client."""
+MESSAGES, QUICK_MESSAGES = 40_000, 20_000
+"""Messages queued before a run, 66 MB: four fifths of what mosquitto.conf lets wait for one client."""
 
 MACHINES = 200
 POOL = 2_000

@@ -23,21 +23,26 @@ Quantity = Literal[
 ]
 
 
+Number = int | float
+"""A number that is written again exactly as it was read: an int stays one. With float alone a state that was saved and
+restored would write 3.0 where it wrote 3 before, and the same command would have other bytes (E4)."""
+
+
 class Evidence(msgspec.Struct, frozen=True):
     """One number that led to a command: the id of the rep, event or session it comes from, its name, its value."""
 
     source: str
     name: str
-    value: float | str | None
+    value: Number | str | None
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """One quantity from its old to its new value, and the bound that was in force for it (None: no bound known)."""
 
     quantity: Quantity
-    old: float
-    new: float
-    bound: float | None = None
+    old: Number
+    new: Number
+    bound: Number | None = None
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="command"):

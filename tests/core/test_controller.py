@@ -273,7 +273,19 @@ def test_whatever_a_machine_sends_its_state_stays_small() -> None:
 
 # --- laws ------------------------------------------------------------------------------------------------------------
 
-TOLD = records(story((*TIRING, 0.35)))
+
+def eventful() -> list[Telemetry]:
+    """Tell of everything that leaves traces in the state: a tired set, pain that nobody answers, time passing."""
+    machine = Machine()
+    told = machine.begin()
+    told += [machine.rep(n, v) for n, v in enumerate((*TIRING, 0.35), start=1)]
+    told += [machine.say(SymptomReported, session="s1", pain_nrs=4, position=0.9)]
+    told += [machine.say(Heartbeat) for _ in range(4)]
+    told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=7, rpe=7)]
+    return [*told, machine.say(SessionEnded, session="s1")]
+
+
+TOLD = records(eventful())
 END, SAID = run(TOLD)
 
 
