@@ -105,18 +105,20 @@ class Delivery:
     ----------
     positions : dict of int to int
         For each partition the offset of the next record, as last committed.
+    group : str
+        As given.
     """
 
     def __init__(
         self, log: Log, topic: str, group: str, effect: Effect, *, pace: Pace, dice: Dice, meters: Meters
     ) -> None:
         self.positions: dict[int, int] = {}
-        self._log, self._topic, self._group = log, topic, group
+        self._log, self._topic, self.group = log, topic, group
         self._effect = effect
         self._pace = pace
         self._dice = dice
         self._meters = meters
-        self._delivered = 0
+        self._delivered = self._refused = 0
         self._in_hand = 0
         self._subscription: Subscription | None = None
 
@@ -126,8 +128,11 @@ class Delivery:
         return self._subscription is not None
 
     def progress(self) -> int:
-        """Return how many records were delivered so far; while there is lag, it grows, or something is stuck."""
-        return self._delivered
+        """Return how many records were delivered and calls refused so far; while there is lag, it grows, or we hang.
+
+        A refusal counts: then it is the other side that is stuck, and a restart of ours would not mend it.
+        """
+        return self._delivered + self._refused
 
     async def lag(self) -> int:
         """Return how many records of our partitions are not delivered yet."""
@@ -143,7 +148,7 @@ class Delivery:
             async with AsyncExitStack() as stack:
                 join = self._log.subscribe
                 subscription = await self._patiently(
-                    stop, lambda: stack.enter_async_context(join(self._topic, self._group))
+                    stop, lambda: stack.enter_async_context(join(self._topic, self.group))
                 )
                 self._subscription = subscription
                 while not stop.is_set():
@@ -151,7 +156,7 @@ class Delivery:
         except Busy as busy:
             if not stop.is_set():
                 raise  # closing the subscription was refused
-            _log.warning("stopped before the last batch was delivered", group=self._group, why=str(busy))
+            _log.warning("stopped before the last batch was delivered", group=self.group, why=str(busy))
         finally:
             self._subscription, self._in_hand = None, 0
 
@@ -186,7 +191,7 @@ class Delivery:
         self.positions |= positions
         self._delivered += len(records)
         self._in_hand = 0
-        self._meters.count("spineloop_records_total", len(records), stage=self._group)
+        self._meters.count("spineloop_records_total", len(records), stage=self.group)
 
     async def _patiently(self, stop: asyncio.Event, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a call for as long as it is refused; raise Busy only if it still is once `stop` is set."""
@@ -194,11 +199,12 @@ class Delivery:
             try:
                 return await call()
             except Busy as busy:
-                self._meters.count("spineloop_busy_total", component=self._group)
+                self._refused += 1
+                self._meters.count("spineloop_busy_total", component=self.group)
                 if stop.is_set():
                     raise
                 wait_s = retry_s(self._pace, attempt, self._dice())
-                _log.warning("refused for now", group=self._group, why=str(busy), attempt=attempt, retry_s=wait_s)
+                _log.warning("refused for now", group=self.group, why=str(busy), attempt=attempt, retry_s=wait_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
         raise AssertionError("count() has no end")

@@ -45,6 +45,12 @@ class Stack:
         } | chosen
         return {f"SPINELOOP_{name.upper()}": value for name, value in names.items()}
 
+    def tails(self, lines: int = 15) -> str:
+        """Return the end of every role's log, for a person who asks what went wrong."""
+        logs = sorted(self.folder.glob("*.log"))
+        ends = [(log.stem, log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) for log in logs]
+        return "\n".join("\n".join([f"--- {name}", *end]) for name, end in ends)
+
     def role(self, name: str, number: int = 0, /, **chosen: str) -> Program:
         """Describe a role as a process of its own; `number` tells several of one role apart."""
         port = int(chosen.get("http_port", native.free_port()))

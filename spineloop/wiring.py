@@ -26,6 +26,7 @@ from adaptors.sqlite_history import open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from ingest.bridge import Bridge, BridgeSettings, site_filter
 from spineloop.settings import Settings
+from spineloop.watchdog import watched
 from streams.core.controller import Controller
 from streams.core.meters import Meters
 from streams.core.planning import Planner
@@ -164,7 +165,7 @@ def _pace(settings: Settings) -> EngineSettings:
     return EngineSettings(checkpoint_s=settings.checkpoint_s, stall_s=settings.stall_s)
 
 
-def history(log: Log, sink: Sink, meters: Meters) -> Role:
+def history(settings: Settings, log: Log, sink: Sink, meters: Meters) -> Role:
     """Keep metrics and commands."""
     deliveries = [
         Delivery(
@@ -182,7 +183,7 @@ def history(log: Log, sink: Sink, meters: Meters) -> Role:
     async def run(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             for delivery in deliveries:
-                tasks.create_task(delivery.run(stop))
+                tasks.create_task(watched(delivery, stop, settings.stall_s, meters))
 
     return Role("history", run, lambda: all(delivery.ready for delivery in deliveries))
 
@@ -191,7 +192,14 @@ def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
     """Send commands to machines."""
     sender = Downlink(connect(settings, settings.downlink_client_id), log, meters, now_ms=wall_clock_ms)
     delivery = Delivery(log, COMMAND, DOWNLINK, sender.deliver, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
-    return Role("downlink", delivery.run, lambda: delivery.ready)
+
+    async def run(stop: asyncio.Event) -> None:
+        try:
+            await watched(delivery, stop, settings.stall_s, meters)
+        finally:
+            await sender.close()
+
+    return Role("downlink", run, lambda: delivery.ready)
 
 
 @asynccontextmanager
@@ -200,7 +208,7 @@ async def opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator
     async with open_log(settings, name) as log:
         if name == "history":
             async with open_history(settings) as sink:
-                yield history(log, sink, meters)
+                yield history(settings, log, sink, meters)
         else:
             yield WITH_LOG[name](settings, log, meters)
 
@@ -216,7 +224,7 @@ ROLES: Sequence[str] = ("ingest", "control", "plan", "history", "downlink")
 
 def all_roles(settings: Settings, log: Log, sink: Sink, meters: Meters) -> list[Role]:
     """Build every role on one log, as the embedded way needs it."""
-    return [*(build(settings, log, meters) for build in WITH_LOG.values()), history(log, sink, meters)]
+    return [*(build(settings, log, meters) for build in WITH_LOG.values()), history(settings, log, sink, meters)]
 
 
 async def create_topics(settings: Settings) -> list[str]:

@@ -60,7 +60,10 @@ async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effe
             async def all_in_history() -> bool:
                 return await history.count("rep") >= len(published)
 
-            await until(all_in_history)
+            try:
+                await until(all_in_history)
+            except TimeoutError:
+                pytest.fail(f"{await history.count('rep')} of {len(published)} in history\n{servers.tails()}")
             in_history = await history.count("rep")
         assert set(killed) == set(ROLES)
         assert in_history == len(published)
