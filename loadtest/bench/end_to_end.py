@@ -14,6 +14,7 @@ from loadtest.bench.written import from_now
 from loadtest.child import Child
 from loadtest.fleet import Fleet, FleetSettings
 from loadtest.stack import Stack
+from loadtest.tempo import CYCLE_S, TYPICAL_REPS_PER_S
 from spineloop import wiring
 from spineloop.wiring import Sink
 from streams.core import codec
@@ -24,10 +25,6 @@ from streams.log import Log
 
 MACHINES = 1_000
 """The fleet of the latency budget; by itself it brings 80 reps a second."""
-
-WARM_UP_REPS = 6_000
-WARM_UP_LIMIT_S = 240.0
-"""Once the fleet has brought so many reps, every machine has begun; it must have within so many s."""
 
 MEASURED_S, QUICK_MEASURED_S = 60.0, 20.0
 
@@ -76,7 +73,7 @@ async def end_to_end(effort: Effort) -> AsyncGenerator[Run, None]:
                 seed=number,
                 run=f"run-{number}",
                 reps_per_s=effort.reps_per_s,
-                max_s=WARM_UP_LIMIT_S + 2.0 * MEASURED_S,
+                max_s=warm_up_s(effort.reps_per_s) + 2.0 * MEASURED_S,
             )
             yield await _run(whole, settings, QUICK_MEASURED_S if effort.quick else MEASURED_S)
 
@@ -87,7 +84,7 @@ async def _run(whole: Whole, settings: FleetSettings, measured_s: float) -> Run:
     fleet: Fleet[Any] = Fleet(settings, wiring.machine_connect(whole.servers.settings()), now_ms=wiring.wall_clock_ms)
     training = asyncio.create_task(fleet.run())
     try:
-        await _warmed_up(fleet)
+        await asyncio.wait({training}, timeout=settings.max_s - 2.0 * MEASURED_S)
         seen = await _watched(fleet, whole, measured_s)
     except Unfinished as why:
         training.cancel()
@@ -95,7 +92,10 @@ async def _run(whole: Whole, settings: FleetSettings, measured_s: float) -> Run:
         return Run({}, (str(why),))
     latencies_ms = {action: sorted(found) for action, found in fleet.timings.latencies_ms.items()}
     fleet.finish()
-    await training
+    try:
+        await training
+    except (ExceptionGroup, TimeoutError) as error:
+        return Run({}, (f"the fleet failed: {first_cause(error)!r}",))
     settled_s = await _settled(whole.history, stored_before + fleet.ledger.reps_published)
     void = why_void(
         [name for name, kind in fleet.ledger.published.items() if kind == "rep"],
@@ -103,27 +103,39 @@ async def _run(whole: Whole, settings: FleetSettings, measured_s: float) -> Run:
         stored=await whole.history.count("rep") - stored_before,
         counted={
             "commands that took effect twice": fleet.ledger.duplicate_effects,
-            "messages never sent": fleet.unsaid,
             "dead letters": await letters.count(),
         },
     )
     return Run(_figures(seen, latencies_ms) | {"settled_after_s": settled_s}, void)
 
 
-async def _warmed_up(fleet: Fleet[Any]) -> None:
-    try:
-        async with asyncio.timeout(WARM_UP_LIMIT_S):
-            while fleet.timings.reps < WARM_UP_REPS:
-                await asyncio.sleep(LOOK_S)
-    except TimeoutError:
-        raise Unfinished(f"{fleet.timings.reps} reps in {WARM_UP_LIMIT_S:g} s: the fleet did not get going") from None
-    fleet.timings.latencies_ms.clear()
+def first_cause(error: BaseException) -> BaseException:
+    """Return the first error of a group of groups.
+
+    Examples
+    --------
+    >>> first_cause(ExceptionGroup("machines", [ExceptionGroup("one", [ValueError("no")]), KeyError()]))
+    ValueError('no')
+    """
+    return first_cause(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def warm_up_s(reps_per_s: float) -> float:
+    """Return how long it takes, in s, until every machine has begun: they do so bit by bit, to rest at different times.
+
+    Examples
+    --------
+    >>> round(warm_up_s(reps_per_s=200.0))
+    62
+    """
+    return 10.0 + CYCLE_S * TYPICAL_REPS_PER_S * MACHINES / reps_per_s
 
 
 async def _watched(fleet: Fleet[Any], whole: Whole, seconds: float) -> Lap:
     async def reps() -> int:
         return fleet.timings.reps
 
+    fleet.timings.latencies_ms.clear()
     watch = Watch(reps, whole.children, own="fleet")
     first = await watch.look()
     await asyncio.sleep(seconds)

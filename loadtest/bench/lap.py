@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from loadtest.bench.processes import cpu_s, last_words, machine_cpu_s, peak_bytes
+from loadtest.bench.processes import MachineTime, cpu_s, last_words, machine_time, peak_bytes
 from loadtest.child import Child
 
 LOOK_S = 0.05
@@ -22,12 +22,12 @@ class Unfinished(Exception):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What was seen at one moment: the time, the count, and the CPU time so far, of each process and of everything."""
+    """What was seen at one moment: the time, the count, and the CPU time so far, of each process and of the machine."""
 
     at_s: float
     count: int
     cpu_s: Mapping[str, float]
-    machine_cpu_s: float
+    machine: MachineTime
 
 
 class Lap(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class Lap(msgspec.Struct, frozen=True):
         return 1.0 - self.first.count / self.last.count
 
     def figures(self, number: float, of: str) -> dict[str, float]:
-        """Return CPU time and peak memory of each process, and how busy others kept the machine meanwhile.
+        """Return CPU time and peak memory of each process, and what else the machine was busy with meanwhile.
 
         Parameters
         ----------
@@ -58,12 +58,16 @@ class Lap(msgspec.Struct, frozen=True):
             What they are, in the singular.
         """
         spent_s = {name: self.last.cpu_s[name] - self.first.cpu_s[name] for name in self.last.cpu_s}
-        others_s = self.last.machine_cpu_s - self.first.machine_cpu_s - sum(spent_s.values())
+        before, after = self.first.machine, self.last.machine
+        apart_s = {
+            "others": max(0.0, after.processes_s - before.processes_s - sum(spent_s.values())),
+            "interrupts": after.interrupts_s - before.interrupts_s,
+            "stolen": after.stolen_s - before.stolen_s,
+        }
         return {
             **{f"{name}_cpu_us_per_{of}": 1e6 * one_s / (number * self.share) for name, one_s in spent_s.items()},
-            **{f"{name}_cpu_pct": 100.0 * one_s / self.seconds for name, one_s in spent_s.items()},
+            **{f"{name}_cpu_pct": 100.0 * one_s / self.seconds for name, one_s in (spent_s | apart_s).items()},
             **{f"{name}_peak_rss_MB": peak / 1e6 for name, peak in self.peak_bytes.items()},
-            "others_cpu_pct": 100.0 * others_s / self.seconds,
         }
 
 
@@ -118,7 +122,7 @@ class Watch:
                 raise Unfinished(f"{name} has ended: {last_words(child)}")
         seen = await self._count()
         spent_s = {name: cpu_s(pid) for name, pid in self._pids.items()}
-        return Look(time.monotonic(), seen, spent_s, machine_cpu_s())
+        return Look(time.monotonic(), seen, spent_s, machine_time())
 
     def between(self, first: Look, last: Look) -> Lap:
         """Make a lap of two looks."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from loadtest.child import Child, Program
 
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -24,10 +26,23 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
-def machine_cpu_s() -> float:
-    """Return the CPU time that everything on this machine has spent since it started, in s, over all cores."""
-    user, nice, system, _, _, irq, softirq = Path("/proc/stat").read_text(encoding="utf-8").split()[1:8]
-    return sum(map(int, (user, nice, system, irq, softirq))) * _TICK_S
+class MachineTime(msgspec.Struct, frozen=True):
+    """CPU time that the machine has spent since it started, over all cores, in s.
+
+    `interrupts_s` went into interrupts, most of them of the network; a kernel may count it to no process. `stolen_s`
+    is what a hypervisor gave to others.
+    """
+
+    processes_s: float
+    interrupts_s: float
+    stolen_s: float
+
+
+def machine_time() -> MachineTime:
+    """Read the machine's time."""
+    told = [int(each) * _TICK_S for each in Path("/proc/stat").read_text(encoding="utf-8").split()[1:9]]
+    user, nice, system, _, _, irq, softirq, stolen = told
+    return MachineTime(user + nice + system, irq + softirq, stolen)
 
 
 def peak_bytes(pid: int) -> int:
