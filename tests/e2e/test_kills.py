@@ -61,7 +61,7 @@ async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effe
                 return await history.count("rep") >= len(published)
 
             try:
-                await until(all_in_history)
+                await until(all_in_history, limit_s=120.0)
             except TimeoutError:
                 pytest.fail(f"{await history.count('rep')} of {len(published)} in history\n{servers.tails()}")
             in_history = await history.count("rep")
