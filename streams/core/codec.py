@@ -120,10 +120,12 @@ def check_sender(machine: str, message: Telemetry | PlanMade) -> None:
 
 
 def _check_samples(rep: Rep) -> None:
-    for name in ("force", "position", "force_left", "force_right"):
+    for name in ("force", "position", "force_left", "force_right", "velocity"):
         channel: bytes | None = getattr(rep, name)
         if channel is not None and len(channel) != 2 * rep.samples:
             raise Malformed("bad_samples", f"{name} has {len(channel)} bytes, {rep.samples} samples need twice that")
+    if (rep.velocity is None) != (rep.velocity_scale is None):
+        raise Malformed("bad_samples", "velocity needs its velocity_scale, and the other way round")
     if rep.marks is not None and not (list(rep.marks) == sorted(rep.marks) and rep.marks[-1] < rep.samples):
         raise Malformed("bad_samples", f"marks {rep.marks} are not in order within {rep.samples} samples")
 

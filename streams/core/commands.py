@@ -19,7 +19,7 @@ Action = Literal[
     "prescribe",  # the whole prescription of the session that is about to begin
 ]
 Quantity = Literal[
-    "load_N", "window_lo", "window_hi", "reps", "sets", "rest_s", "concentric_s", "hold_s", "eccentric_s"
+    "load_N", "window_lo", "window_hi", "reps", "sets", "rest_s", "tul_s", "concentric_s", "hold_s", "eccentric_s"
 ]
 
 

@@ -32,6 +32,7 @@ _LIMITS: Mapping[Quantity, Any] = {
     "reps": RepTarget,
     "sets": SetTarget,
     "rest_s": Seconds,
+    "tul_s": Seconds,
     "concentric_s": Seconds,
     "hold_s": Seconds,
     "eccentric_s": Seconds,

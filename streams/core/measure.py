@@ -74,12 +74,19 @@ class Measured(msgspec.Struct, frozen=True):
         Defined metrics in the order of the catalogue, rounded to its precision.
     undefined : dict
         Every other metric of the catalogue, and why it is undefined.
+    curve : bytes or None
+        Force over the concentric, 101 little-endian float32, equally spaced in position; None without force.
+    torque_by_bin : tuple or None
+        Largest torque in N m of the concentric in each 12 degrees from 0 on, seven of them, None where the movement
+        did not come; None as a whole where position is not an angle or there is no force.
     """
 
     valid: bool
     reasons: tuple[str, ...]
     values: dict[str, float]
     undefined: dict[str, str]
+    curve: bytes | None = None
+    torque_by_bin: tuple[float | None, ...] | None = None
 
 
 def measure(reps: Sequence[Rep]) -> list[Measured]:

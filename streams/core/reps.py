@@ -71,6 +71,13 @@ def _note(heard: Heard, rep: Rep) -> RepNote:
         time_under_load_s=values.get("time_under_load_s"),
         work_J=values.get("concentric_work_J"),
         peak_force=values.get("peak_force"),
+        concentric_s=values.get("concentric_time_s"),
+        eccentric_s=values.get("eccentric_time_s"),
+        is_bounced="bounce" in measured.reasons,
+        is_paused="voluntary_pause" in measured.reasons,
+        steadiness_pct=values.get("force_steadiness_cv_pct"),
+        tremor_pct=values.get("tremor_index_force_pct"),
+        end_range_force=values.get("end_range_force"),
     )
 
 

@@ -5,8 +5,9 @@ from typing import Literal
 
 import msgspec
 
+from streams.core.baseline import Baseline
 from streams.core.limits import SchemaVersion
-from streams.core.telemetry import Capabilities, Intent, Prescription, Screening, Side
+from streams.core.telemetry import Capabilities, Intent, PainMoment, Prescription, Screening, Side
 
 Outcome = Literal["applied", "rejected", "expired"]
 """How a command ended; exactly one of these."""
@@ -76,7 +77,7 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     """One session in numbers, for the planner and for history.
 
     `rules_fired` counts the commands of each rule. `load_N` is the load in force when the session ended, and
-    `start_load_N` the one that it began with.
+    `start_load_N` the one that it began with. `baseline` is what the accepted reps of this session alone were like.
     """
 
     session: str
@@ -100,6 +101,9 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     ended_by: str
     values: Mapping[str, float]
     undefined: Mapping[str, str]
+    pain_start: int | None = None
+    baseline: Baseline | None = None
+    torque_by_bin: tuple[float | None, ...] | None = None
 
 
 class CommandClosed(_Result, frozen=True, kw_only=True, tag="command_closed"):
@@ -157,7 +161,20 @@ class PlanEdited(_Result, frozen=True, kw_only=True, tag="plan_edited"):
     load_cap_N: float | None
     prescription: Prescription | None
     guarded: bool | None
+    reps_max: int | None = None
+    tul_max_s: float | None = None
+    per_week: float | None = None
+    goal_load_N: float | None = None
+    mvt: float | None = None
 
 
-PatientFact = PlanRequested | PatientScreened | PlanEdited | SessionSummarised
+class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
+    """A pain of 0-10 that was felt on the morning after a session, or on a day of the diary."""
+
+    patient: str
+    felt: PainMoment
+    pain_nrs: int
+
+
+PatientFact = PlanRequested | PatientScreened | PlanEdited | PainReported | SessionSummarised
 """What the patient topic carries."""

@@ -105,6 +105,13 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     time_under_load_s: float | None
     work_J: float | None
     peak_force: float | None
+    concentric_s: float | None = None
+    eccentric_s: float | None = None
+    is_bounced: bool = False
+    is_paused: bool = False
+    steadiness_pct: float | None = None
+    tremor_pct: float | None = None
+    end_range_force: float | None = None
 
 
 class SetState(msgspec.Struct, frozen=True, array_like=True):

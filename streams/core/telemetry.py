@@ -6,12 +6,15 @@ import msgspec
 
 from streams.core.limits import (
     Counter64,
+    Days,
     Id,
     Load,
     LoadStep,
     MachineKey,
+    Mass,
     Name,
     PatientKey,
+    PerWeek,
     Position,
     Rating,
     RepCount,
@@ -26,6 +29,7 @@ from streams.core.limits import (
     Seconds,
     SetNumber,
     SetTarget,
+    Speed,
     Token,
 )
 
@@ -35,13 +39,18 @@ PositionUnit = Literal["m", "rad"]
 Screening = Literal["clear", "clinician_decides", "excluded", "red_flag"]
 Symptom = Literal["none", "red_flag", "neurological", "radiating", "chest", "dizziness"]
 Sign = Literal[1, -1]
+PainMoment = Literal["now", "next_morning", "daily"]
+"""When a pain was felt: in the session, on the morning after it, or on a day of the diary."""
 
 
 class Prescription(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the patient is to do: load, window of movement, tempo, amount and rest.
 
     `window_lo` and `window_hi` are positions in m or rad after the sign is applied; the three times are the tempo in
-    s, None where the patient moves as fast as possible.
+    s, None where the patient moves as fast as possible. `tul_s` is the time under load of a set that is aimed at, where
+    sets are timed instead of counted; `rpe` the exertion that is aimed at, 0-10. `session_s` is how long the session
+    will take in s, rests included, and `due_days` in how many days it should be followed by the next one; both are
+    information, no machine acts on them.
     """
 
     id: Id
@@ -54,6 +63,10 @@ class Prescription(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     reps: RepTarget = 10
     sets: SetTarget = 1
     rest_s: Seconds = 90.0
+    tul_s: Seconds | None = None
+    rpe: Rating | None = None
+    session_s: Seconds | None = None
+    due_days: Days | None = None
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +100,13 @@ class Rep(_Told, frozen=True, kw_only=True, tag="rep"):
 
     `force` and `position` hold `samples` little-endian int16 counts each; a count times its scale is N (or N m) and
     m (or rad). `marks` are the machine's own idea of concentric start, concentric end, eccentric start and eccentric
-    end, as sample indices. `settings` is a hash of seat and lever positions.
+    end, as sample indices. `settings` is a hash of seat and lever positions, `unknown` where nobody told the machine.
+    The count -32768 says "no sample here", in every channel.
+
+    `velocity` is what the device itself takes for the velocity, if it does, in the sign convention of `position`;
+    `effective_mass_kg` what it moves besides the load; `calibrated` the pain-free range of these settings in m or rad;
+    `corrected` says that gravity, cam and friction are taken out of the force. `voluntary_pause` marks a rep that the
+    patient interrupted on purpose.
     """
 
     session: Token
@@ -112,6 +131,12 @@ class Rep(_Told, frozen=True, kw_only=True, tag="rep"):
     marks: tuple[SampleIndex, SampleIndex, SampleIndex, SampleIndex] | None = None
     warm_up: bool = False
     prescription: Prescription | None = None
+    velocity: Samples | None = None
+    velocity_scale: Scale | None = None
+    effective_mass_kg: Mass | None = None
+    calibrated: tuple[Position, Position] | None = None
+    corrected: bool = False
+    voluntary_pause: bool = False
 
 
 class SessionRequested(_Told, frozen=True, kw_only=True, tag="session_requested"):
@@ -179,9 +204,14 @@ class PrescriptionDeclined(_Told, frozen=True, kw_only=True, tag="prescription_d
 
 
 class SymptomReported(_Told, frozen=True, kw_only=True, tag="symptom_reported"):
-    """What the patient feels: pain 0-10, exertion 0-10, a symptom, and the position in m or rad where it hurts."""
+    """What the patient feels: pain 0-10, exertion 0-10, a symptom, and the position in m or rad where it hurts.
+
+    A pain that was felt on another day than today names its patient, because no session tells who it is.
+    """
 
     session: Token | None = None
+    patient: PatientKey | None = None
+    felt: PainMoment = "now"
     pain_nrs: Rating | None = None
     rpe: Rating | None = None
     symptom: Symptom = "none"
@@ -209,7 +239,11 @@ class FaultRaised(_Told, frozen=True, kw_only=True, tag="fault_raised"):
 
 
 class ClinicianEdited(_Told, frozen=True, kw_only=True, tag="clinician_edited"):
-    """A clinician set bounds or targets for a patient and an exercise; None leaves a value as it was."""
+    """A clinician set bounds or targets for a patient and an exercise; None leaves a value as it was.
+
+    `reps_max` and `tul_max_s` bound what rule 15 may ask for; `per_week` are the sessions that were agreed; reaching
+    `goal_load_N` begins maintenance; `mvt` is the velocity of a single possible rep, in m/s or rad/s.
+    """
 
     patient: PatientKey
     exercise: Name
@@ -218,6 +252,11 @@ class ClinicianEdited(_Told, frozen=True, kw_only=True, tag="clinician_edited"):
     load_cap_N: Load | None = None
     prescription: Prescription | None = None
     guarded: bool | None = None
+    reps_max: RepTarget | None = None
+    tul_max_s: Seconds | None = None
+    per_week: PerWeek | None = None
+    goal_load_N: Load | None = None
+    mvt: Speed | None = None
 
 
 class Released(_Told, frozen=True, kw_only=True, tag="released"):
