@@ -44,6 +44,48 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         20.0
     )
     vl_min_reps: Annotated[int, Meta(ge=3, le=10, extra=_tag("valid reps before it may", "measured"))] = 4
+    vl_amber_pct: Annotated[float, Meta(ge=5.0, le=30.0, extra=_tag("velocity loss shown in amber", "literature"))] = (
+        10.0
+    )
+    morning_rise: Annotated[int, Meta(ge=1, le=4, extra=_tag("pain on the next morning over before", "literature"))] = 1
+    week_rise: Annotated[float, Meta(ge=0.5, le=4.0, extra=_tag("mean pain of a week over the last", "literature"))] = (
+        1.0
+    )
+    rom_over_pct: Annotated[float, Meta(ge=101.0, le=130.0, extra=_tag("completeness that is too much", "default"))] = (
+        105.0
+    )
+    rom_step_deg: Annotated[
+        float, Meta(ge=0.5, le=5.0, extra=_tag("range taken back, in a session at most", "default"))
+    ] = 5.0
+    votes_needed: Annotated[int, Meta(ge=2, le=5, extra=_tag("signs of fatigue that end a paced set", "default"))] = 2
+    tul_cap_s: Annotated[
+        float, Meta(ge=60.0, le=180.0, extra=_tag("time under load that ends a set", "literature"))
+    ] = 180.0
+    vote_tempo_ratio: Annotated[
+        float, Meta(ge=1.1, le=2.0, extra=_tag("concentric time over the prescribed one: a sign", "default"))
+    ] = 1.25
+    vote_rom_fraction: Annotated[
+        float, Meta(ge=0.7, le=0.98, extra=_tag("range over the patient's own: a sign below it", "default"))
+    ] = 0.90
+    vote_force_fraction: Annotated[
+        float, Meta(ge=0.7, le=0.98, extra=_tag("force at the end of range over reps 2-4: a sign below it", "default"))
+    ] = 0.90
+    vote_force_min_rep: Annotated[int, Meta(ge=5, le=12, extra=_tag("first rep judged by that force", "default"))] = 6
+    vote_rpe_over: Annotated[int, Meta(ge=1, le=4, extra=_tag("exertion over the target: a sign", "default"))] = 1
+    form_cut_pct: Annotated[float, Meta(ge=1.0, le=20.0, extra=_tag("load cut for poor form", "default"))] = 5.0
+    tempo_fast_fraction: Annotated[
+        float, Meta(ge=0.5, le=0.95, extra=_tag("phase over its prescribed time: too fast below it", "default"))
+    ] = 0.75
+    recovery_min: Annotated[
+        float, Meta(ge=0.7, le=1.0, extra=_tag("set's best over the first set's", "literature"))
+    ] = 0.90
+    rest_step_s: Annotated[float, Meta(ge=5.0, le=60.0, extra=_tag("rest added", "default"))] = 30.0
+    rest_max_s: Annotated[float, Meta(ge=60.0, le=180.0, extra=_tag("longest rest asked for", "literature"))] = 180.0
+    unsteady_sd: Annotated[float, Meta(ge=1.0, le=4.0, extra=_tag("deviations over the own mean", "default"))] = 2.0
+    unsteady_ratio: Annotated[float, Meta(ge=1.05, le=3.0, extra=_tag("ratio to the own mean", "default"))] = 1.25
+    unsteady_vl_pct: Annotated[
+        float, Meta(ge=5.0, le=20.0, extra=_tag("velocity loss below which unsteadiness is not fatigue", "default"))
+    ] = 10.0
     progress_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("clean sessions before a rise", "standard"))] = 2
     progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load", "literature"))] = 5.0
     week_cap_pct: Annotated[float, Meta(ge=1.0, le=10.0, extra=_tag("rise within 7 days", "default"))] = 10.0
@@ -58,6 +100,25 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = (14, 28, 56)
     gap_cut_pct: Annotated[tuple[Percent, Percent], Meta(extra=_tag("the two load cuts", "default"))] = (10.0, 20.0)
     learning_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("sessions without a rise", "literature"))] = 3
+    si_pct: Annotated[float, Meta(ge=10.0, le=30.0, extra=_tag("symmetry index that counts", "literature"))] = 15.0
+    si_sessions: Annotated[int, Meta(ge=3, le=6, extra=_tag("sessions in a row on the same side", "default"))] = 3
+    ef_sessions: Annotated[int, Meta(ge=3, le=6, extra=_tag("sessions in a row out of the norm", "default"))] = 3
+    norm_sd: Annotated[float, Meta(ge=1.0, le=3.0, extra=_tag("deviations of a machine's norm", "default"))] = 2.0
+    rep_step: Annotated[int, Meta(ge=1, le=2, extra=_tag("reps added where the load may not rise", "literature"))] = 1
+    tul_step_s: Annotated[float, Meta(ge=1.0, le=20.0, extra=_tag("time under load added instead", "literature"))] = (
+        10.0
+    )
+    plateau_sessions: Annotated[int, Meta(ge=4, le=12, extra=_tag("sessions without a change", "default"))] = 6
+    attendance_min: Annotated[float, Meta(ge=0.5, le=1.0, extra=_tag("share of planned sessions", "default"))] = 0.80
+    maintenance_weeks: Annotated[
+        tuple[int, int], Meta(extra=_tag("weeks between sessions once the goals are reached", "literature"))
+    ] = (2, 4)
+    typical_error_pct: Annotated[
+        float, Meta(ge=2.0, le=15.0, extra=_tag("typical error of strength where no profile says more", "measured"))
+    ] = 6.0
+    trend_drift_pct: Annotated[
+        float, Meta(ge=0.5, le=5.0, extra=_tag("true change of strength expected per session", "default"))
+    ] = 1.5
     ack_timeout_s: Annotated[float, Meta(ge=1.0, le=60.0, extra=_tag("unacknowledged: repeat", "default"))] = 5.0
     command_ttl_s: Annotated[float, Meta(ge=2.0, le=120.0, extra=_tag("expiry of a command", "default"))] = 30.0
     plan_ttl_s: Annotated[float, Meta(ge=10.0, le=3_600.0, extra=_tag("expiry of a prescription", "default"))] = 300.0
@@ -68,6 +129,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             raise ValueError(f"gap_days must rise, got {self.gap_days}")
         if self.gap_cut_pct[0] > self.gap_cut_pct[1]:
             raise ValueError(f"gap_cut_pct must not fall, got {self.gap_cut_pct}")
+        if not 1 <= self.maintenance_weeks[0] <= self.maintenance_weeks[1]:
+            raise ValueError(f"maintenance_weeks must rise, got {self.maintenance_weeks}")
+        if self.vl_amber_pct > self.vl_stop_pct:
+            raise ValueError(f"vl_amber_pct {self.vl_amber_pct} is above vl_stop_pct {self.vl_stop_pct}")
         if self.pain_caution > self.pain_stop:
             raise ValueError(f"pain_caution {self.pain_caution} is above pain_stop {self.pain_stop}")
 
