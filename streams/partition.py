@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -10,12 +9,12 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from streams.checkpoint import State
-from streams.core.dead_letters import dead_letter
-from streams.core.errors import BrokenPromise, Busy, Malformed
+from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
-from streams.core.records import NewRecord, Record, header
+from streams.core.records import Record
 from streams.core.stage import Stage
 from streams.log import Log
+from streams.reducer import Reducer
 
 SLICE_RECORDS = 500
 """Records prepared together: enough for arrays to pay, few enough that a command waits for tens of ms at most."""
@@ -25,9 +24,6 @@ BUFFER_RECORDS = 4_000
 
 BUSY_PAUSE_S = 0.2
 """Pause between two tries of a write that the log refused for now."""
-
-REDRIVE = "spineloop-redrive"
-"""Header of a dead letter that was put back after a mend: it lifts the quarantine of its key."""
 
 FINISH_S = 6.0
 """Longest time for the slice in hand and the last checkpoint when a partition is given up; SIGTERM has 10 s."""
@@ -63,10 +59,6 @@ class Pace(Protocol):
     def dead_letters_in_a_row(self) -> int: ...  # noqa: D102
 
 
-class Defect(Exception):
-    """`prepare` failed on one record: the fault is ours, the record is innocent."""
-
-
 class Partition:
     """Takes records in slices: prepare, step, outputs durable, then, in its own time, a checkpoint."""
 
@@ -80,6 +72,7 @@ class Partition:
         self._number = number
         self._owner = owner
         self._state = State(stage)
+        self._reducer = Reducer(stage, self._state, self)
         self._buffer: deque[Record] = deque()
         self._in_hand = 0
         self._wake = asyncio.Event()
@@ -162,11 +155,7 @@ class Partition:
 
     async def _take(self, records: Sequence[Record]) -> None:
         self._in_hand = len(records)
-        outputs = [
-            output
-            for record, item in zip(records, self._prepare(records), strict=True)
-            for output in self._step(record, item)
-        ]
+        outputs = [output for _, caused in self._reducer.take(records) for output in caused]
         if outputs:
             await self._retry(
                 lambda: self._log.append(outputs)
@@ -177,54 +166,24 @@ class Partition:
         self._meters.count("spineloop_records_total", len(records), stage=self._stage.name)
         self._meters.count("spineloop_outputs_total", len(outputs), stage=self._stage.name)
 
-    def _prepare(self, records: Sequence[Record]) -> Sequence[Any]:
-        """Prepare all at once; if that fails, one by one, so that one bad record can't take others with it."""
-        try:
-            return self._stage.prepare(records)
-        except Exception:  # noqa: BLE001 - whatever it is, it is ours, and E7 says what follows
-            return [self._prepare_alone(record) for record in records]
-
-    def _prepare_alone(self, record: Record) -> Any:  # noqa: ANN401 - an item of the stage, or what went wrong
-        try:
-            return self._stage.prepare([record])[0]
-        except Exception:  # noqa: BLE001
-            return Defect(traceback.format_exc())
-
-    def _step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
-        if isinstance(item, Malformed):
-            return [self._letter(record, item.reason, item.detail)]
-        if not self._state.is_new(record):
-            return ()  # the checkpoint of this key is ahead of the partition's position: it has been done (E3)
-        if self._state.is_quarantined(record.key):
-            if header(record, REDRIVE) is None:
-                return [self._letter(record, "quarantined", "its key is frozen until a redrive")]
-            self._state.release(record.key)
-        if isinstance(item, Defect):
-            return self._quarantine(record, str(item))
-        try:
-            outputs = self._state.step(record, item)
-        except Exception:  # noqa: BLE001
-            return self._quarantine(record, traceback.format_exc())
+    def stepped(self) -> None:
+        """Hear that a record was reduced: not all of them are bad."""
         self._letters_in_a_row = 0
-        return outputs
 
-    def _quarantine(self, record: Record, trace: str) -> Sequence[NewRecord]:
-        """Freeze one key as it was before this record (E7)."""
-        detail = trace.strip().splitlines()[-1]
+    def froze(self, record: Record, trace: str) -> None:
+        """Hear that a key was frozen (E7)."""
         _log.error(
             "key quarantined", stage=self._stage.name, key=record.key.decode(), offset=record.offset, trace=trace
         )
-        self._state.quarantine(record, detail)
         self._meters.count("spineloop_quarantined_total", stage=self._stage.name)
         self._owner.quarantined()
-        return [self._letter(record, "quarantined", detail, trace), *self._stage.alarm(record, detail)]
 
-    def _letter(self, record: Record, reason: str, detail: str, trace: str = "") -> NewRecord:
+    def put_aside(self, reason: str) -> None:
+        """Hear of a dead letter; too many in a row stop the process."""
         self._meters.count("spineloop_dead_letters_total", stage=self._stage.name, reason=reason)
         self._letters_in_a_row += 1
         if self._letters_in_a_row > self._pace.dead_letters_in_a_row:
             raise BrokenPromise(f"{self._stage.name}: {self._letters_in_a_row} dead letters in a row")
-        return dead_letter(record, stage=self._stage.name, reason=reason, detail=detail, trace=trace)
 
     def _checkpoint_is_due(self) -> bool:
         if not self._state.is_dirty or (self._saving is not None and not self._saving.done()):

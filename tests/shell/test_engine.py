@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
-from streams import partition
+from streams import partition, reducer
 from streams.checkpoint import State
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record, header
@@ -272,7 +272,7 @@ async def test_e7_a_defect_on_one_key_freezes_that_key_alone_until_a_redrive(log
     assert (await states(log))[b"m0"][1:] == (b"1", f"ZeroDivisionError: {defect}")
     await log.append(
         [
-            NewRecord(TELEMETRY, letter.key, letter.value, 2_000, ((partition.REDRIVE, b"1"), *letter.headers))
+            NewRecord(TELEMETRY, letter.key, letter.value, 2_000, ((reducer.REDRIVE, b"1"), *letter.headers))
             for letter in letters
         ]
     )

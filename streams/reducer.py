@@ -1,0 +1,91 @@
+"""Reducer: a stage at work on the records of one partition, in memory. Engine and replay both drive it.
+
+It keeps the promise E7: a record that can't be understood becomes a dead letter, a defect of ours freezes its key
+alone, and the same records freeze the same keys whoever drives.
+"""
+
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from streams.checkpoint import State
+from streams.core.dead_letters import dead_letter
+from streams.core.errors import Malformed
+from streams.core.records import NewRecord, Record, header
+from streams.core.stage import Stage
+
+REDRIVE = "spineloop-redrive"
+"""Header of a dead letter that was put back after a mend: it lifts the quarantine of its key."""
+
+
+class Witness(Protocol):
+    """Who hears what went well and what did not; each call may raise to stop the work."""
+
+    def stepped(self) -> None:
+        """Hear that a record was reduced."""
+
+    def put_aside(self, reason: str) -> None:
+        """Hear that a record became a dead letter."""
+
+    def froze(self, record: Record, trace: str) -> None:
+        """Hear that a defect of ours froze the record's key."""
+
+
+class Defect(Exception):
+    """`prepare` failed on one record: the fault is ours, the record is innocent."""
+
+
+class Reducer:
+    """Takes records in order and answers what each of them leads to."""
+
+    def __init__(self, stage: Stage[Any, Any], state: State, witness: Witness) -> None:
+        self._stage = stage
+        self._state = state
+        self._witness = witness
+
+    def take(self, records: Sequence[Record]) -> Iterator[tuple[Record, Sequence[NewRecord]]]:
+        """Prepare all records together, then reduce one after the other; dead letters are outputs, too."""
+        for record, item in zip(records, self._prepare(records), strict=True):
+            yield record, self._step(record, item)
+
+    def _prepare(self, records: Sequence[Record]) -> Sequence[Any]:
+        """Prepare all at once; if that fails, one by one, so that one bad record can't take others with it."""
+        try:
+            return self._stage.prepare(records)
+        except Exception:  # noqa: BLE001 - whatever it is, it is ours, and E7 says what follows
+            return [self._prepare_alone(record) for record in records]
+
+    def _prepare_alone(self, record: Record) -> Any:  # noqa: ANN401 - an item of the stage, or what went wrong
+        try:
+            return self._stage.prepare([record])[0]
+        except Exception:  # noqa: BLE001
+            return Defect(traceback.format_exc())
+
+    def _step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
+        if isinstance(item, Malformed):
+            return [self._letter(record, item.reason, item.detail)]
+        if not self._state.is_new(record):
+            return ()  # the checkpoint of this key is ahead of the partition's position: it has been done (E3)
+        if self._state.is_quarantined(record.key):
+            if header(record, REDRIVE) is None:
+                return [self._letter(record, "quarantined", "its key is frozen until a redrive")]
+            self._state.release(record.key)
+        if isinstance(item, Defect):
+            return self._freeze(record, str(item))
+        try:
+            outputs = self._state.step(record, item)
+        except Exception:  # noqa: BLE001
+            return self._freeze(record, traceback.format_exc())
+        self._witness.stepped()
+        return outputs
+
+    def _freeze(self, record: Record, trace: str) -> Sequence[NewRecord]:
+        """Freeze one key as it was before this record (E7)."""
+        detail = trace.strip().splitlines()[-1]
+        self._state.quarantine(record, detail)
+        self._witness.froze(record, trace)
+        return [self._letter(record, "quarantined", detail, trace), *self._stage.alarm(record, detail)]
+
+    def _letter(self, record: Record, reason: str, detail: str, trace: str = "") -> NewRecord:
+        self._witness.put_aside(reason)
+        return dead_letter(record, stage=self._stage.name, reason=reason, detail=detail, trace=trace)
