@@ -1,4 +1,4 @@
-"""Kinematics: range, times, tempo and velocity of segmented repetitions (science.md 3.1, 3.5, catalogue rows 2-8).
+"""Kinematics: range, times, tempo and velocity of segmented repetitions (science.md 3, 3.1 and 3.5).
 
 Each function is one metric of R reps: its values, shape (R,), and where it is undefined. Values of invalid reps mean
 nothing and are not looked at.
@@ -25,12 +25,12 @@ FAST_FRACTION = 0.75
 
 def range_of_motion(reps: Phases) -> Column:
     """Net displacement of the concentric, in m or rad."""
-    return np.abs(_displacement(reps)), {}
+    return np.abs(displacement(reps)), {}
 
 
 def rom_completeness(reps: Phases) -> Column:
-    """Range in percent of the prescribed one."""
-    return 100.0 * np.abs(_displacement(reps)) / reps.reference, {"no_reference": np.isnan(reps.reference)}
+    """Range in percent of the prescribed one, or else of the calibrated one."""
+    return 100.0 * np.abs(displacement(reps)) / reps.reference, {"no_reference": np.isnan(reps.reference)}
 
 
 def concentric_time(reps: Phases) -> Column:
@@ -54,7 +54,7 @@ def bottom_hold_time(reps: Phases) -> Column:
 
 
 def time_under_load(reps: Phases) -> Column:
-    """Concentric, hold at the far end and eccentric together, in s."""
+    """Concentric, hold at the far end and eccentric together, in s: all that one message knows of it."""
     return (reps.end - reps.start) / FS_HZ, {}
 
 
@@ -71,24 +71,25 @@ def is_tempo_fast(reps: Phases) -> BoolArray:
 
 def mean_velocity(reps: Phases) -> Column:
     """Displacement over time of the concentric, in m/s or rad/s; velocity loss and all rules use this one."""
-    moved = _displacement(reps)
+    moved = displacement(reps)
     return moved / concentric_time(reps)[0], {"no_movement": np.abs(moved) <= NEARLY_ZERO}
 
 
 def peak_velocity(reps: Phases) -> Column:
     """Largest velocity of the concentric, in m/s or rad/s."""
-    return ragged.largest(reps.velocity, reps.start, reps.top), {}
+    return reps.concentric.largest(reps.concentric_velocity), {}
 
 
 def mean_propulsive_velocity(reps: Phases) -> Column:
     """Mean velocity while the patient pushes at least 5 % of the set load, in m/s or rad/s (motor and cam machines)."""
-    pushes = reps.signals.force >= (UNLOADED * reps.signals.load)[:, None]
-    samples = ragged.total(pushes.astype(np.float64), reps.start, reps.top)
-    pushed = ragged.total(np.where(pushes, reps.velocity, 0.0), reps.start, reps.top)
-    return pushed / np.maximum(samples, 1.0), {"no_movement": samples == 0.0}
+    phase = reps.concentric
+    pushes = reps.concentric_force >= phase.spread(UNLOADED * reps.signals.load)
+    mean, is_none = phase.mean_where(reps.concentric_velocity, pushes)
+    return mean, {"no_movement": is_none}
 
 
-def _displacement(reps: Phases) -> FloatArray:
+def displacement(reps: Phases) -> FloatArray:
+    """Net way of the concentric, in m or rad."""
     x = reps.signals.position
     return ragged.at(x, reps.top) - ragged.at(x, reps.start)
 

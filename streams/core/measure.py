@@ -1,19 +1,18 @@
 """Measure: repetitions in, numbers out. A whole batch at once, and each rep as if it had been alone.
 
-The reasons are those of science.md 2.5. `unknown_settings`, `bounce` and `voluntary_pause` need a machine profile or a
-metric that is not here; they have their place in the order, and nothing sets them yet.
+The reasons are those of science.md 2.5, those of metrics the ones of its section 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from streams.core import kinematics, segmentation, signals
+from streams.core import force_curve, kinematics, momentum, segmentation, signals
 from streams.core.catalogue import OF_REPS
-from streams.core.ragged import BoolArray, FloatArray
+from streams.core.ragged import FloatArray
 from streams.core.segmentation import Phases
 from streams.core.telemetry import Rep
 
@@ -41,6 +40,7 @@ FLAGS_IN_ORDER = (
     "no_context",
     "warm_up",
     "voluntary_pause",
+    "scale_mismatch",
 )
 _IN_ORDER = INVALID_IN_ORDER + FLAGS_IN_ORDER
 INVALID = frozenset(INVALID_IN_ORDER)
@@ -79,6 +79,9 @@ class Measured(msgspec.Struct, frozen=True):
     torque_by_bin : tuple or None
         Largest torque in N m of the concentric in each 12 degrees from 0 on, seven of them, None where the movement
         did not come; None as a whole where position is not an angle or there is no force.
+    marks_off_s : float or None
+        By how much the machine's own phase marks differ from the limits found here, in s, if by more than 0.1 s. The
+        limits found here count.
     """
 
     valid: bool
@@ -87,6 +90,7 @@ class Measured(msgspec.Struct, frozen=True):
     undefined: dict[str, str]
     curve: bytes | None = None
     torque_by_bin: tuple[float | None, ...] | None = None
+    marks_off_s: float | None = None
 
 
 def measure(reps: Sequence[Rep]) -> list[Measured]:
@@ -119,25 +123,43 @@ def _invalid(reason: str) -> Measured:
 
 def _measure(reps: Sequence[Rep]) -> list[Measured]:
     phases = segmentation.segment(signals.read(reps))
-    is_invalid = np.logical_or.reduce(list(phases.invalid.values()))
-    values, whys = _columns(phases, is_invalid)
-    reasons = _reasons(phases, is_invalid, values[:, _COMPLETENESS])
-    kinds: dict[bytes, _Kind] = {}
-    measured = []
-    for key, row in zip(map(bytes, np.concatenate((reasons, whys), axis=1)), values.tolist(), strict=True):
-        kind = kinds.get(key) or kinds.setdefault(key, _kind(key))
-        measured.append(kind.filled(row))
-    return measured
+    values, whys = _columns(phases)
+    held = _reasons(phases, values[:, _COMPLETENESS])
+    curves, torques = force_curve.curves(phases), force_curve.torques_by_bin(phases)
+    off_s = segmentation.marks_off_s(phases)
+    measured: dict[int, Measured] = {}
+    for kind, places in _alike(np.concatenate((held, whys), axis=1)):
+        for place, row in zip(places, values[np.ix_(places, kind.defined)].tolist(), strict=True):
+            numbers = dict(zip(kind.names, row, strict=True))
+            measured[place] = Measured(
+                kind.valid, kind.reasons, numbers, kind.undefined.copy(), curves[place], torques[place], off_s[place]
+            )
+    return [measured[place] for place in range(len(reps))]
 
 
-_WHY = ("", "invalid_input", "no_reference", "open_at_end", "no_movement", "gap", "no_channel", "invalid_rep")
+_WHY = (
+    "",
+    "invalid_input",
+    "no_reference",
+    "open_at_end",
+    "phase_too_short",
+    "no_movement",
+    "zero_jerk",
+    "degenerate_spectrum",
+    "zero_denominator",
+    "not_calibrated",
+    "scale_mismatch",
+    "gap",
+    "no_channel",
+    "invalid_rep",
+)
 """Why a metric can be undefined; the place in here stands for the reason while it is a number among many."""
 
 _COMPLETENESS = [metric.name for metric in OF_REPS].index("rom_completeness_pct")
 _PRECISION = 10.0 ** np.array([metric.decimals for metric in OF_REPS])
 
 
-def _columns(phases: Phases, is_invalid: BoolArray) -> tuple[FloatArray, CodeArray]:
+def _columns(phases: Phases) -> tuple[FloatArray, CodeArray]:
     """Compute every metric, rounded, shape (R, metrics), and the places in `_WHY` of what keeps it from being defined.
 
     What is written last counts: an invalid rep over a missing need, and that over what the metric itself says.
@@ -145,27 +167,32 @@ def _columns(phases: Phases, is_invalid: BoolArray) -> tuple[FloatArray, CodeArr
     columns = [metric.kernel(phases) for metric in OF_REPS]
     values = np.rint(np.stack([raw for raw, _ in columns], axis=1) * _PRECISION) / _PRECISION + 0.0  # no -0.0
     whys = np.where(np.isfinite(values), np.int8(0), np.int8(_WHY.index("invalid_input")))
-    lacking = {"no_gap": ("gap", phases.flagged["gap"]), "force": ("no_channel", ~phases.signals.has_force)}
+    lacking = {
+        "velocity": ("scale_mismatch", phases.flagged["scale_mismatch"]),
+        "no_gap": ("gap", phases.flagged["gap"]),
+        "force": ("no_channel", ~phases.signals.has_force),
+    }
     for place, (metric, (_, undefined)) in enumerate(zip(OF_REPS, columns, strict=True)):
         needed = [lacking[need] for need in lacking if need in metric.needs]
         for reason, holds in (*reversed(tuple(undefined.items())), *needed):
             whys[holds, place] = _WHY.index(reason)
-    whys[is_invalid] = _WHY.index("invalid_rep")
+    whys[phases.is_invalid] = _WHY.index("invalid_rep")
     return values, whys
 
 
-def _reasons(phases: Phases, is_invalid: BoolArray, completeness_pct: FloatArray) -> CodeArray:
+def _reasons(phases: Phases, completeness_pct: FloatArray) -> CodeArray:
     """Return which reasons hold, shape (R, reasons); flags are judged on valid reps only."""
     flagged = {
         "partial_rom": completeness_pct < PARTIAL_PCT,
+        "bounce": momentum.is_bounced(phases),
         "tempo_fast": kinematics.is_tempo_fast(phases),
         **phases.flagged,
     }
-    held = np.zeros((len(is_invalid), len(_IN_ORDER)), np.int8)
+    held = np.zeros((len(completeness_pct), len(_IN_ORDER)), np.int8)
     for reason, holds in phases.invalid.items():
         held[:, _IN_ORDER.index(reason)] = holds
     for reason, holds in flagged.items():
-        held[:, _IN_ORDER.index(reason)] = holds & ~is_invalid
+        held[:, _IN_ORDER.index(reason)] = holds & ~phases.is_invalid
     return held
 
 
@@ -174,21 +201,29 @@ class _Kind(NamedTuple):
 
     valid: bool
     reasons: tuple[str, ...]
-    defined: tuple[tuple[str, int], ...]
+    names: tuple[str, ...]
+    defined: tuple[int, ...]
     undefined: dict[str, str]
 
-    def filled(self, row: Sequence[float]) -> Measured:
-        """Put in the numbers of one rep."""
-        values = {name: row[place] for name, place in self.defined}
-        return Measured(self.valid, self.reasons, values, self.undefined.copy())
+
+def _alike(codes: CodeArray) -> Iterator[tuple[_Kind, list[int]]]:
+    """Name each kind of reps, given their reasons and whys as one row, and where in the batch they are."""
+    written, size = codes.tobytes(), codes.shape[1]
+    places: dict[bytes, list[int]] = {}
+    for place in range(len(codes)):
+        places.setdefault(written[place * size : (place + 1) * size], []).append(place)
+    for key, alike in places.items():
+        yield _kind(key), alike
 
 
 def _kind(key: bytes) -> _Kind:
     held, whys = key[: len(_IN_ORDER)], key[len(_IN_ORDER) :]
     reasons = tuple(reason for reason, holds in zip(_IN_ORDER, held, strict=True) if holds)
+    defined = tuple(place for place, why in enumerate(whys) if not why)
     return _Kind(
         valid=INVALID.isdisjoint(reasons),
         reasons=reasons,
-        defined=tuple((metric.name, place) for place, metric in enumerate(OF_REPS) if not whys[place]),
+        names=tuple(OF_REPS[place].name for place in defined),
+        defined=defined,
         undefined={metric.name: _WHY[why] for metric, why in zip(OF_REPS, whys, strict=True) if why},
     )

@@ -1,8 +1,11 @@
 """Ragged rows: slices of different length in one padded array, reduced and searched without a loop over rows.
 
 Arrays have shape (R, W), row by row; slices are half-open and given as two arrays of shape (R,). What is found in a row
-depends on its slice alone, to the last digit: not on the padding and not on the other rows.
+depends on its slice alone, to the last digit: not on the padding and not on the other rows. `Slices` cuts the slices
+out, one behind the other, for whoever computes more than one thing from them.
 """
+
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +13,10 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
+
+TILE = 32
+"""Rows that a matrix product takes at once, always: how a product is cut depends on its shape, so with one shape a row
+comes out the same, to the last bit, wherever and with whatever it stands in a batch."""
 
 
 def total(x: FloatArray, start: IntArray, stop: IntArray) -> FloatArray:
@@ -107,3 +114,85 @@ class Marked:
 def where(mask: BoolArray) -> Marked:
     """Mark the samples that are true."""
     return Marked(np.flatnonzero(mask), mask.shape)
+
+
+def ranges(start: IntArray, length: IntArray) -> IntArray:
+    """Return start, start + 1 .. of each range, `length` of them, one range behind the other.
+
+    Examples
+    --------
+    >>> ranges(np.array([5, 20]), np.array([3, 2]))
+    array([ 5,  6,  7, 20, 21])
+    """
+    begin = np.cumsum(length) - length
+    counted: IntArray = np.arange(int(length.sum())) + np.repeat(start - begin, length)
+    return counted
+
+
+class Slices:
+    """Slices of the rows of an array of shape (R, W), cut out and laid one behind the other: "flat".
+
+    A slice that is empty becomes one sample, so that every row has something to reduce; a row that `used` leaves out
+    does, too, so that it costs nothing.
+
+    Parameters
+    ----------
+    start, stop : array, shape (R,)
+        Half-open slices; `start` must be a column.
+    width : int
+        W.
+    used : array, shape (R,), optional
+        Rows whose slices are wanted.
+
+    Examples
+    --------
+    >>> slices = Slices(np.array([0, 1]), np.array([2, 4]), width=4)
+    >>> flat = slices.of(np.array([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]))
+    >>> flat, slices.total(flat), slices.largest(flat)
+    (array([1., 2., 6., 7., 8.]), array([ 3., 21.]), array([2., 8.]))
+    """
+
+    def __init__(self, start: IntArray, stop: IntArray, width: int, used: BoolArray | None = None) -> None:
+        length = np.maximum(stop - start, 1)
+        self.length = length if used is None else np.where(used, length, 1)
+        self.start = start
+        self.first = np.cumsum(self.length) - self.length
+        self.width = width
+
+    @cached_property
+    def places(self) -> IntArray:
+        """Where each sample is in the array, counted row by row."""
+        return ranges(self.start + np.arange(len(self.start)) * self.width, self.length)
+
+    def of(self, x: FloatArray, shift: int = 0) -> FloatArray:
+        """Cut the slices out of an array of shape (R, W), `shift` samples later."""
+        flat: FloatArray = x.reshape(-1).take(self.places + shift if shift else self.places, mode="wrap")
+        return flat
+
+    def total(self, flat: FloatArray) -> FloatArray:
+        """Add up each slice, in an order that depends on its length only."""
+        sums: FloatArray = np.add.reduceat(flat, self.first)
+        return sums
+
+    def mean(self, flat: FloatArray) -> FloatArray:
+        """Return the mean of each slice."""
+        return self.total(flat) / self.length
+
+    def largest(self, flat: FloatArray) -> FloatArray:
+        """Return the largest of each slice."""
+        found: FloatArray = np.maximum.reduceat(flat, self.first)
+        return found
+
+    def mean_where(self, flat: FloatArray, mask: BoolArray) -> tuple[FloatArray, BoolArray]:
+        """Return the mean of the samples of each slice that are true, and which slices have none."""
+        count = self.total(mask.astype(np.float64))
+        return self.total(np.where(mask, flat, 0.0)) / np.maximum(count, 1.0), count == 0.0
+
+    def spread(self, per_row: FloatArray) -> FloatArray:
+        """Give each sample the number of its row."""
+        return np.repeat(per_row, self.length)
+
+    def within(self, skip: IntArray, length: IntArray) -> "Slices":
+        """Return slices of these slices: `skip` samples later and of another length."""
+        start = self.start + skip
+        return Slices(start, start + length, self.width)

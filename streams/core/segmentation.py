@@ -1,16 +1,19 @@
 """Segmentation: where in its message a repetition starts, peaks and ends, and which can't be used (science.md 2.4)."""
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
-from streams.core import ragged
+from streams.core import device_velocity, ragged
 from streams.core.lowpass import noise_gain
-from streams.core.ragged import BoolArray, FloatArray, IntArray, Marked
-from streams.core.signals import CUTOFF_HZ, FS_HZ, Signals, velocity
+from streams.core.ragged import BoolArray, FloatArray, IntArray, Marked, Slices
+from streams.core.signals import CUTOFF_HZ, FS_HZ, NARROWEST, Signals, velocity
+
+T = TypeVar("T")
 
 OPEN_AT = 0.20
 FULL_AT = 0.80
@@ -31,11 +34,15 @@ A machine's noise at rest is not in a message. What is known of it is that posit
 MIN_HOLD, MIN_PHASE, MAX_REP = 15, 20, 3_000
 """Samples of 10 ms: shortest hold and shortest phase, longest rep [default]."""
 
-MIN_CONTEXT = 40
-"""Samples of 10 ms on each side below which a rep is `no_context`.
+MIN_CONTEXT = 50
+"""Samples of 10 ms on each side below which a rep is `no_context` (science.md 2.1)."""
 
-Machines add 50 samples to where they see the rep begin and end. Their idea may be 0.1 s off without a notice, and 40
-samples still keep what the filter's padding does at the ends of the message below 1e-9 m within the rep.
+MARK_TOLERANCE = 10
+"""Samples of 10 ms by which a machine's own marks may differ from the limits found here without a notice.
+
+A machine cuts its message by its own marks. Where they lie within this tolerance, context counts from them: the limits
+found here may keep down to 40 samples, which still hold what the filter's padding does at the ends of the message below
+1e-9 m within the rep [measured].
 """
 
 TIE = 1e-9
@@ -47,14 +54,11 @@ UNLOADED = 0.05
 MIN_COUNTS = 20
 """Smallest range of a message without a prescribed window, in counts: less is noise, not movement [default]."""
 
-NARROWEST = 1e-12
-"""Width in m or rad up to which a prescribed window is none: it could not be divided by."""
-
 MAX_CROSSINGS = 2
 """Crossings of the middle of the window in one excursion; more are two movements in one."""
 
 
-class Phases(msgspec.Struct, frozen=True, kw_only=True):
+class Phases(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A batch of R segmented repetitions.
 
     Parameters
@@ -65,10 +69,16 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True):
         In m/s or rad/s, positive in the concentric; NaN from column `n` on.
     start, top, turn, end : array, shape (R,)
         Samples of concentric start, concentric end, eccentric start, eccentric end; of a valid rep in rising order.
+    hold_speed : array, shape (R,)
+        Speed up to which the patient holds, in m/s or rad/s.
+    concentric, eccentric : Slices
+        The samples of both phases.
     reference : array, shape (R,)
-        Prescribed range in m or rad, NaN where there is none.
+        Prescribed or else calibrated range in m or rad, NaN where there is none.
     invalid, flagged : mapping of str to array, shape (R,)
         By reason: the reps that can't be used, and those that are no reference for others.
+    is_invalid : array, shape (R,)
+        There is a reason why the rep can't be used.
     """
 
     signals: Signals
@@ -77,9 +87,41 @@ class Phases(msgspec.Struct, frozen=True, kw_only=True):
     top: IntArray
     turn: IntArray
     end: IntArray
+    hold_speed: FloatArray
+    concentric: Slices
+    eccentric: Slices
     reference: FloatArray
     invalid: Mapping[str, BoolArray]
     flagged: Mapping[str, BoolArray]
+    is_invalid: BoolArray
+
+    def once(self, kernel: "Callable[[Phases], T]") -> T:
+        """Return what a kernel makes of these phases, computed once however many metrics ask for it."""
+        kept: dict[Any, Any] = self.__dict__
+        if kernel not in kept:
+            kept[kernel] = kernel(self)
+        found: T = kept[kernel]
+        return found
+
+    @cached_property
+    def concentric_position(self) -> FloatArray:
+        """Positions of the concentric, flat."""
+        return self.concentric.of(self.signals.position)
+
+    @cached_property
+    def concentric_velocity(self) -> FloatArray:
+        """Velocities of the concentric, flat."""
+        return self.concentric.of(self.velocity)
+
+    @cached_property
+    def concentric_force(self) -> FloatArray:
+        """Forces of the concentric, flat."""
+        return self.concentric.of(self.signals.force)
+
+    @cached_property
+    def eccentric_velocity(self) -> FloatArray:
+        """Velocities of the eccentric, flat."""
+        return self.eccentric.of(self.velocity)
 
 
 class _Window(NamedTuple):
@@ -111,14 +153,28 @@ def segment(signals: Signals) -> Phases:
     window = _window(signals)
     excursion = _longest(signals, window)
     v = velocity(signals.position, signals.n)
-    start, top, turn, end = _limits(signals, v, window, excursion)
+    limits = _limits(signals, v, window, excursion)
+    start, top, turn, end = limits.start, limits.top, limits.turn, limits.end
     gap, no_context, lost = _gaps(signals, start, end, excursion.found)
-    rom = ragged.at(signals.position, top) - ragged.at(signals.position, start)
     complete = excursion.found & (excursion.closed < signals.n)
-    mismatch = _is_upside_down(signals, window, complete & (excursion.opened > 0))
-    judged = complete & ~mismatch
-    unloaded = ragged.largest(signals.force, start, top) < UNLOADED * signals.load
+    upside_down = _is_upside_down(signals, window, complete & (excursion.opened > 0))
+    judged = complete & ~upside_down
+    wrong_sign, wrong_scale = device_velocity.mismatch(signals, v)
+    rom = ragged.at(signals.position, top) - ragged.at(signals.position, start)
     is_small = (excursion.peak < window.bottom + FULL_AT * window.width) & (np.abs(rom) < MIN_ROM * window.width)
+    unloaded = ragged.largest(signals.force, start, top) < UNLOADED * signals.load
+    invalid = {
+        "gap_over_100ms": lost,
+        "below_min_rom": (judged & is_small) | ~(excursion.found | upside_down),
+        "too_short": judged & (np.minimum(top - start, end - turn) < MIN_PHASE),
+        "too_long": judged & (end - start > MAX_REP),
+        "unloaded": judged & signals.has_force & unloaded,
+        "saturated": signals.saturated,
+        "sign_mismatch": upside_down | (judged & wrong_sign),
+        "unknown_settings": signals.unknown_settings,
+        "open_at_end": excursion.found & ~complete & ~upside_down,
+    }
+    is_invalid = np.logical_or.reduce(list(invalid.values()))
     return Phases(
         signals=signals,
         velocity=v,
@@ -126,24 +182,32 @@ def segment(signals: Signals) -> Phases:
         top=top,
         turn=turn,
         end=end,
+        hold_speed=limits.hold_speed,
+        concentric=Slices(start, top, v.shape[1], ~is_invalid),
+        eccentric=Slices(turn, end, v.shape[1], ~is_invalid),
         reference=window.reference,
-        invalid={
-            "gap_over_100ms": lost,
-            "below_min_rom": (judged & is_small) | ~(excursion.found | mismatch),
-            "too_short": judged & (np.minimum(top - start, end - turn) < MIN_PHASE),
-            "too_long": judged & (end - start > MAX_REP),
-            "unloaded": judged & signals.has_force & unloaded,
-            "saturated": signals.saturated,
-            "sign_mismatch": mismatch,
-            "open_at_end": excursion.found & ~complete & ~mismatch,
-        },
+        invalid=invalid,
         flagged={
             "double_crossing": _crossings(signals, window, excursion) > MAX_CROSSINGS,
             "gap": gap,
             "no_context": no_context,
             "warm_up": signals.warm_up,
+            "voluntary_pause": signals.voluntary_pause,
+            "scale_mismatch": wrong_scale,
         },
+        is_invalid=is_invalid,
     )
+
+
+def marks_off_s(reps: Phases) -> list[float | None]:
+    """Return by how much the marks of each machine differ from the limits at most, in s; None up to 0.1 s."""
+    limits = np.stack((reps.start, reps.top, reps.turn, reps.end), axis=1)
+    off = np.round(np.abs(reps.signals.marks - limits).max(axis=1), 9)
+    is_off = (off > MARK_TOLERANCE) & ~reps.is_invalid
+    return [
+        off_s if holds else None
+        for holds, off_s in zip(is_off.tolist(), np.round(off / FS_HZ, 3).tolist(), strict=True)
+    ]
 
 
 def _window(signals: Signals) -> _Window:
@@ -178,12 +242,23 @@ def _longest(signals: Signals, window: _Window) -> _Excursion:
     return _Excursion(found, opened, closed, Marked(opens, x.shape), Marked(closes, x.shape), peak)
 
 
-def _limits(signals: Signals, v: FloatArray, window: _Window, excursion: _Excursion) -> tuple[IntArray, ...]:
-    """Find concentric start and end, eccentric start and end. Rows without an excursion get some samples."""
+class _Limits(NamedTuple):
+    """Concentric start and end, eccentric start and end, and the speed up to which the patient holds."""
+
+    start: IntArray
+    top: IntArray
+    turn: IntArray
+    end: IntArray
+    hold_speed: FloatArray
+
+
+def _limits(signals: Signals, v: FloatArray, window: _Window, excursion: _Excursion) -> _Limits:
+    """Find the limits of the phases. Rows without an excursion get some samples."""
     x, n, opened, closed = signals.position, signals.n, excursion.opened, excursion.closed
     zero = np.zeros_like(n)
     fastest = np.maximum(ragged.largest(v, opened, closed), -ragged.smallest(v, opened, closed))
-    hold = np.maximum(HOLD_SPEED * fastest, REST_SPEED * signals.step)[:, None]
+    hold_speed = np.maximum(HOLD_SPEED * fastest, REST_SPEED * signals.step)
+    hold = hold_speed[:, None]
     not_rising, not_falling = ragged.where(v <= hold), ragged.where(v >= -hold)
     near_peak = ragged.where(x >= (window.bottom + FULL_AT * (excursion.peak - window.bottom))[:, None])
     start = np.maximum(not_rising.last(zero, opened), 0)
@@ -201,7 +276,7 @@ def _limits(signals: Signals, v: FloatArray, window: _Window, excursion: _Excurs
     after = excursion.openings.first(closed, n)  # the rep behind
     starts = not_rising.last(closed, after)
     end = _turnaround(x, end, starts, tie, (np.minimum(after, starts + 1) < n) & (starts >= closed))
-    return start, top, turn, end
+    return _Limits(start, top, turn, end, hold_speed)
 
 
 def _turnaround(x: FloatArray, limit: IntArray, other: IntArray, tie: FloatArray, is_seen: BoolArray) -> IntArray:
@@ -237,4 +312,7 @@ def _gaps(
         np.bincount(row[which], minlength=len(start)) > 0
         for which in (inside & ~is_long, near & is_long, inside & is_long)
     )
-    return gap, broken | (start < MIN_CONTEXT) | (signals.n - end < MIN_CONTEXT), lost
+    told_start, told_end = signals.marks[:, 0], signals.marks[:, 3]
+    before = np.where(np.abs(told_start - start) <= MARK_TOLERANCE, np.maximum(told_start, start), start)
+    behind = signals.n - np.where(np.abs(told_end - end) <= MARK_TOLERANCE, np.minimum(told_end, end), end)
+    return gap, broken | (before < MIN_CONTEXT) | (behind < MIN_CONTEXT), lost

@@ -6,8 +6,9 @@ the decoder lets them through: each channel has as many counts as `samples` says
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,7 +27,8 @@ MIN_FS_HZ = 50.0
 """Slowest rate that a machine may sample at, in Hz [default]."""
 
 CUTOFF_HZ = 6.0
-"""Cut-off of the zero-lag filter, in Hz [default]; never 3 Hz, which costs 5 % of peak velocity [measured]."""
+"""Cut-off of the zero-lag filter, in Hz [default], of every machine and so of every stored metric; never 3 Hz, which
+costs 5 % of peak velocity [measured]. Jerk and peaks of different cut-offs can't be compared."""
 
 RESAMPLE_CUTOFF_HZ = 40.0
 """Cut-off before a faster signal is thinned out to 100 Hz, in Hz [default]."""
@@ -34,12 +36,18 @@ RESAMPLE_CUTOFF_HZ = 40.0
 NO_SAMPLE = -32_768
 """The count that says "no sample here": how a machine marks a gap, in either channel, and a channel that it lacks."""
 
+UNKNOWN_SETTINGS = "unknown"
+"""What a machine calls settings that nobody told it."""
+
+NARROWEST = 1e-12
+"""Width in m or rad up to which a window is none: it could not be divided by."""
+
 FULL_SCALE = 32_767
 """Largest count either way; a sample that reaches it is saturated."""
 
-MAX_CELLS = 65_536
-"""Reps times samples that are measured at once: 0.5 MB an array, some 20 MB in all, however large the batch is. Twice
-as many gain nothing, half as many cost 8 % [measured].
+MAX_CELLS = 196_608
+"""Reps times samples that are measured at once: 1.5 MB an array, some 18 MB in all, however large the batch is. A third
+as many cost 15 % more, because every metric calls the array library a dozen times a chunk [measured].
 """
 
 _SHORT_GAP = 5  # samples of 10 ms that are interpolated and forgotten
@@ -56,6 +64,17 @@ class Gaps(NamedTuple):
     is_long: BoolArray
 
 
+class Channel(NamedTuple):
+    """A channel that few reps have: their rows, it itself at 100 Hz and filtered, and where more than 50 ms lack.
+
+    `row` and `is_broken` have shape (Q,), `x` has shape (Q, W).
+    """
+
+    row: IntArray
+    x: FloatArray
+    is_broken: BoolArray
+
+
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """A batch of R rep messages in SI units at 100 Hz, signs applied.
 
@@ -63,18 +82,27 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     position, force : array, shape (R, W)
         Filtered, in m or rad and N or N m; NaN from column `n` on, and the last column always is.
-    raw_position, raw_force : array, shape (R, W - 1)
+    raw_position, raw_force : array, shape (R, W)
         Before the filter, for what it would remove: tremor, steadiness. Meaningless from column `n` on.
     n : array, shape (R,)
         Samples of each rep.
     has_force, saturated : array, shape (R,)
-        The rep has a force channel; one of its counts is at full scale.
+        The rep has a force channel; a count of one of its forces or of its position is at full scale.
     gaps : Gaps
-        Where samples were missing for more than 50 ms.
-    step, load, window_lo, window_hi, concentric_s, eccentric_s : array, shape (R,)
-        One count in m or rad; set load in N or N m; the prescribed window and tempo, NaN where there is none.
-    is_max, warm_up : array, shape (R,)
-        The patient tries to be as fast as possible; the rep belongs to a warm-up.
+        Where samples of position or force were missing for more than 50 ms.
+    left, right : Channel
+        Force of one side, filtered.
+    told_velocity : Channel
+        What the device takes for the velocity, filtered like the position.
+    step, load, mass, window_lo, window_hi, concentric_s, eccentric_s : array, shape (R,)
+        One count in m or rad; set load in N or N m; effective mass in kg; the prescribed window, else the calibrated
+        one; the prescribed tempo; NaN where there is none.
+    marks : array, shape (R, 4)
+        The machine's own idea of concentric start and end and eccentric start and end, in samples of 10 ms; NaN where
+        it has none.
+    is_max, is_angle, warm_up, voluntary_pause, unknown_settings : array, shape (R,)
+        The patient tries to be as fast as possible; the position is an angle; the rep belongs to a warm-up, was
+        interrupted on purpose, was done with seat and levers that nobody knows.
     """
 
     position: FloatArray
@@ -85,14 +113,22 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     has_force: BoolArray
     saturated: BoolArray
     gaps: Gaps
+    left: Channel
+    right: Channel
+    told_velocity: Channel
     step: FloatArray
     load: FloatArray
+    mass: FloatArray
     window_lo: FloatArray
     window_hi: FloatArray
     concentric_s: FloatArray
     eccentric_s: FloatArray
+    marks: FloatArray
     is_max: BoolArray
+    is_angle: BoolArray
     warm_up: BoolArray
+    voluntary_pause: BoolArray
+    unknown_settings: BoolArray
 
 
 def why_unreadable(rep: Rep) -> str | None:
@@ -118,56 +154,164 @@ def chunks(reps: Sequence[Rep]) -> Iterator[list[int]]:
 
 def read(reps: Sequence[Rep]) -> Signals:
     """Turn rep messages of one sample rate, none of them unreadable, into signals."""
-    size = len(reps)
-    counts, n = _counts(reps)
-    x = counts.T.astype(np.float64, order="C")
+    size, fs_hz = len(reps), reps[0].fs_hz
+    n = np.array([rep.samples for rep in reps])
+    counts = _counts([rep.position for rep in reps] + [rep.force for rep in reps], int(n.max()))
+    scale = [r.position_scale * r.concentric_sign for r in reps] + [r.force_scale_N * r.force_sign for r in reps]
+    x = counts.astype(np.float64)
     has_force, gaps = np.ones(size, np.bool_), _NO_GAPS
-    if (counts == NO_SAMPLE).any():
-        has_force, gaps = _fill(x, counts == NO_SAMPLE, n, reps[0].fs_hz)
-    x *= [r.position_scale * r.concentric_sign for r in reps] + [r.force_scale_N * r.force_sign for r in reps]
-    x, n = to_100_hz(x, np.tile(n, 2), reps[0].fs_hz)
-    y = np.empty((2 * size, len(x) + 1))
-    y[:, :-1] = zero_lag(x, n, CUTOFF_HZ, FS_HZ).T
-    shortest = int(n.min())
-    y[:, shortest:][np.arange(shortest, len(x) + 1) >= n[:, None]] = np.nan
-    at_limit = ((counts == FULL_SCALE) | (counts == -FULL_SCALE)).any(axis=1)
+    if (missing := counts == NO_SAMPLE).any():
+        has_force, gaps = _fill(x, missing, n, fs_hz)
+    x *= np.array(scale)[:, None]
+    x, n_100_hz = _resampled(x, np.tile(n, 2), fs_hz)
+    y = _filtered(x, n_100_hz)
+    saturated = _saturated(counts)
+    left, right, told, saturated_side = _further(reps, n)
+    numbers = np.fromiter(chain.from_iterable(map(_numbers, reps)), np.float64, size * len(_NUMBERS))
+    answers = np.fromiter(chain.from_iterable(map(_answers, reps)), np.bool_, size * len(_ANSWERS))
     return Signals(
         position=y[:size],
         force=y[size:],
-        raw_position=x.T[:size],
-        raw_force=x.T[size:],
-        n=n[:size],
+        raw_position=x[:size],
+        raw_force=x[size:],
+        n=n_100_hz[:size],
         has_force=has_force,
-        saturated=at_limit[:size] | at_limit[size:],
+        saturated=saturated[:size] | saturated[size:] | saturated_side,
         gaps=gaps,
-        is_max=np.array([rep.intent == "max" for rep in reps]),
-        warm_up=np.array([rep.warm_up for rep in reps]),
-        **dict(zip(_ASKED, np.array([_asked(rep) for rep in reps], np.float64).T, strict=True)),
+        left=left,
+        right=right,
+        told_velocity=told,
+        marks=_marks(reps),
+        **_by_name(_NUMBERS, numbers),
+        **_by_name(_ANSWERS, answers),
     )
 
 
-_ASKED = ("step", "load", "window_lo", "window_hi", "concentric_s", "eccentric_s")
+_NUMBERS = ("step", "load", "mass", "window_lo", "window_hi", "concentric_s", "eccentric_s")
+_ANSWERS = ("is_max", "is_angle", "warm_up", "voluntary_pause", "unknown_settings")
 
 
-def _asked(rep: Rep) -> tuple[float | None, ...]:
+def _by_name(names: tuple[str, ...], told: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    return dict(zip(names, told.reshape(-1, len(names)).T.copy(), strict=True))
+
+
+def _numbers(rep: Rep) -> tuple[float, ...]:
     ordered = rep.prescription
-    if ordered is None:
-        return rep.position_scale, rep.load_N, None, None, None, None
-    window = (ordered.window_lo, ordered.window_hi)
-    return (rep.position_scale, rep.load_N, *window, ordered.concentric_s, ordered.eccentric_s)
+    low, high = (None, None) if ordered is None else (ordered.window_lo, ordered.window_hi)
+    concentric_s, eccentric_s = (None, None) if ordered is None else (ordered.concentric_s, ordered.eccentric_s)
+    if rep.calibrated is not None and not is_window(low, high):
+        low, high = rep.calibrated
+    return (
+        rep.position_scale,
+        rep.load_N,
+        math.nan if rep.effective_mass_kg is None else rep.effective_mass_kg,
+        math.nan if low is None else low,
+        math.nan if high is None else high,
+        math.nan if concentric_s is None else concentric_s,
+        math.nan if eccentric_s is None else eccentric_s,
+    )
 
 
-def _counts(reps: Sequence[Rep]) -> tuple[CountArray, IntArray]:
-    """Return the counts, position rows above force rows, 0 behind the end of a row, and the samples of each rep."""
-    n = np.array([rep.samples for rep in reps])
-    flat = np.frombuffer(b"".join([rep.position for rep in reps] + [rep.force for rep in reps]), "<i2")
-    if n.min() == n.max():
-        return flat.reshape(2 * len(reps), -1), n
-    counts = np.zeros((2 * len(reps), n.max()), np.int16)
-    counts[np.arange(n.max()) < np.tile(n, 2)[:, None]] = flat
-    return counts, n
+def _answers(rep: Rep) -> tuple[bool, ...]:
+    is_max, is_angle = rep.intent == "max", rep.position_unit == "rad"
+    return is_max, is_angle, rep.warm_up, rep.voluntary_pause, rep.settings == UNKNOWN_SETTINGS
 
 
+_NO_MARKS = (math.nan,) * 4
+
+
+def _marks(reps: Sequence[Rep]) -> FloatArray:
+    marks = np.array([rep.marks or _NO_MARKS for rep in reps], np.float64)
+    marks *= FS_HZ / reps[0].fs_hz
+    return marks
+
+
+def is_window(low: float | None, high: float | None) -> bool:
+    """Tell whether two ends in m or rad make a window that can be divided by.
+
+    Examples
+    --------
+    >>> is_window(0.0, 0.4), is_window(0.4, 0.0), is_window(None, 0.4)
+    (True, False, False)
+    """
+    return low is not None and high is not None and high - low > NARROWEST
+
+
+def _counts(channels: Sequence[bytes], longest: int) -> CountArray:
+    """Return the counts of channels, one a row, 0 behind the end of each, where every row has at least one column."""
+    size = 2 * (longest + 1)
+    rows = b"".join([channel.ljust(size, b"\0") for channel in channels])
+    return np.frombuffer(rows, "<i2").reshape(len(channels), -1)
+
+
+def _resampled(x: FloatArray, n: IntArray, fs_hz: float) -> tuple[FloatArray, IntArray]:
+    if fs_hz == FS_HZ:
+        return x, n
+    resampled, length = to_100_hz(x, n, fs_hz)
+    roomy = np.zeros((len(x), int(length.max()) + 1))
+    roomy[:, :-1] = resampled
+    return roomy, length
+
+
+def _filtered(x: FloatArray, n: IntArray) -> FloatArray:
+    """Filter at `CUTOFF_HZ`; NaN from column `n` on."""
+    y = zero_lag(x, n, CUTOFF_HZ, FS_HZ)
+    shortest = int(n.min())
+    y[:, shortest:][np.arange(shortest, x.shape[1]) >= n[:, None]] = np.nan
+    return y
+
+
+def _saturated(counts: CountArray) -> BoolArray:
+    # int16 arithmetic wraps: NO_SAMPLE, -32,768, is its own absolute value, and not above zero
+    at_limit: BoolArray = np.abs(counts).max(axis=1) == FULL_SCALE
+    return at_limit
+
+
+def _further(reps: Sequence[Rep], n: IntArray) -> tuple[Channel, Channel, Channel, BoolArray]:
+    """Read the channels that few reps have; tell which reps have a saturated sample in the force of one side."""
+    left, left_saturated = _channel(reps, n, [rep.force_left for rep in reps], _force_scale)
+    right, right_saturated = _channel(reps, n, [rep.force_right for rep in reps], _force_scale)
+    told, _ = _channel(reps, n, [rep.velocity for rep in reps], _velocity_scale)
+    return left, right, told, left_saturated | right_saturated
+
+
+def _force_scale(rep: Rep) -> float:
+    return rep.force_scale_N * rep.force_sign
+
+
+def _velocity_scale(rep: Rep) -> float:
+    return (rep.velocity_scale or math.nan) * rep.concentric_sign
+
+
+def _channel(
+    reps: Sequence[Rep], n: IntArray, channels: Sequence[bytes | None], scale: Callable[[Rep], float]
+) -> tuple[Channel, BoolArray]:
+    saturated = np.zeros(len(reps), np.bool_)
+    rows = [row for row, channel in enumerate(channels) if channel is not None]
+    if not rows:
+        return _NO_CHANNEL, saturated
+    row, fs_hz = np.array(rows), reps[0].fs_hz
+    counts = _counts([channel for channel in channels if channel is not None], int(n[row].max()))
+    x = counts.astype(np.float64)
+    missing = counts == NO_SAMPLE
+    is_broken, is_there = np.zeros(len(row), np.bool_), np.ones(len(row), np.bool_)
+    for place in np.flatnonzero(missing.any(axis=1)):
+        lost = missing[place, : n[row[place]]]
+        _interpolate(x[place, : len(lost)], lost)
+        is_broken[place] = _longest_run(lost) * FS_HZ > _SHORT_GAP * fs_hz
+        is_there[place] = not lost.all()
+    x *= np.array([scale(reps[index]) for index in rows])[:, None]
+    x, n_100_hz = _resampled(x, n[row], fs_hz)
+    saturated[row] = _saturated(counts)
+    return Channel(row[is_there], _filtered(x, n_100_hz)[is_there], is_broken[is_there]), saturated
+
+
+def _longest_run(mask: BoolArray) -> int:
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+    return int(np.max(edges[1::2] - edges[::2], initial=0))
+
+
+_NO_CHANNEL = Channel(np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros(0, np.bool_))
 _NO_GAPS = Gaps(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.bool_))
 
 
@@ -181,8 +325,8 @@ def _fill(x: FloatArray, missing: BoolArray, n: IntArray, fs_hz: float) -> tuple
     for row in np.flatnonzero(missing.reshape(2, len(n), -1).any(axis=(0, 2))):
         position, force = missing[row, : n[row]], missing[len(n) + row, : n[row]]
         has_force[row] = not force.all()
-        _interpolate(x[: n[row], row], position)
-        _interpolate(x[: n[row], len(n) + row], force)
+        _interpolate(x[row, : n[row]], position)
+        _interpolate(x[len(n) + row, : n[row]], force)
         edges = np.flatnonzero(np.diff(position | (force & has_force[row]), prepend=False, append=False))
         holes.append(np.insert(edges.reshape(-1, 2), 0, row, axis=1))
     row, first, stop = np.concatenate(holes).T
@@ -198,22 +342,22 @@ def _interpolate(x: FloatArray, missing: BoolArray) -> None:
 
 
 def to_100_hz(x: FloatArray, n: IntArray, fs_hz: float) -> tuple[FloatArray, IntArray]:
-    """Put signals of one rate, shape (time, series), on the grid of 100 Hz by linear interpolation.
+    """Put signals of one rate, shape (series, time), on the grid of 100 Hz by linear interpolation.
 
     Faster ones go through the zero-lag filter at 40 Hz first.
 
     Parameters
     ----------
-    x : array, shape (time, series)
-        Samples, series as columns.
+    x : array, shape (series, time)
+        Samples, series as rows.
     n : array, shape (series,)
-        How many samples of each column count.
+        How many samples of each row count.
     fs_hz : float
         Their rate in Hz.
 
     Examples
     --------
-    >>> to_100_hz(np.array([[0.0], [2.0], [4.0]]), np.array([3]), fs_hz=50.0)[0].T
+    >>> to_100_hz(np.array([[0.0, 2.0, 4.0]]), np.array([3]), fs_hz=50.0)[0]
     array([[0., 1., 2., 3., 4.]])
     """
     if fs_hz == FS_HZ:
@@ -225,8 +369,8 @@ def to_100_hz(x: FloatArray, n: IntArray, fs_hz: float) -> tuple[FloatArray, Int
     before = np.floor(grid + _ON_SAMPLE).astype(np.int64)
     share = grid - before
     share[np.abs(share) < _ON_SAMPLE] = 0.0  # its right neighbour, which may be padding, must not be felt
-    x = np.concatenate((x, x[-1:]))
-    return x[before] + share[:, None] * (x[before + 1] - x[before]), length
+    after = np.minimum(before + 1, x.shape[1] - 1)
+    return x[:, before] + share * (x[:, after] - x[:, before]), length
 
 
 def velocity(x: FloatArray, n: IntArray) -> FloatArray:

@@ -91,6 +91,8 @@ def reps(draw: st.DrawFn, rates: tuple[float, ...] = (100.0,)) -> Rep:
     cut = round(shown * fs_hz)
     x = np.concatenate((neighbour[::-1][len(neighbour) - cut :], one, neighbour[:cut]))
     force = LOAD_N * draw(st.sampled_from((1.0, 1.0, 1.0, 0.02))) * (1.0 + 0.1 * rng.standard_normal(len(x)))
+    if draw(st.booleans()):
+        x = x - 0.02 * np.exp(-(((np.arange(len(x)) - cut) * 25.0 / fs_hz) ** 2))  # a knock at the turnaround
     x = x + draw(st.sampled_from((2e-5, 2e-4, 2e-3))) * rng.standard_normal(len(x))
     for _ in range(draw(st.sampled_from((0, 0, 0, 1, 3)))):
         first = int(rng.integers(len(x)))
@@ -110,4 +112,32 @@ def reps(draw: st.DrawFn, rates: tuple[float, ...] = (100.0,)) -> Rep:
         intent=draw(st.sampled_from(("max", "paced", "unknown"))),
         warm_up=draw(st.booleans()),
         prescription=prescription,
+        **draw(further(x, force, sign, fs_hz)),
     )
+
+
+@st.composite
+def further(draw: st.DrawFn, x: Array, force: Array, sign: int, fs_hz: float) -> dict[str, Any]:
+    """Draw what only some machines say: sides, velocity, marks, mass, calibration, an angle for a position."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    said: dict[str, Any] = {}
+    if draw(st.booleans()):
+        sides = [force * share + rng.standard_normal(len(x)) for share in (0.45, draw(st.sampled_from((0.55, -0.6))))]
+        if draw(st.integers(0, 3)) == 0:
+            sides[0][40:][: draw(st.sampled_from((3, 12, len(x))))] = np.nan
+        said |= {name: counts(side / SCALE_N) for name, side in zip(("force_left", "force_right"), sides, strict=True)}
+    if draw(st.integers(0, 2)) == 0:
+        told = np.gradient(np.nan_to_num(x)) * fs_hz * draw(st.sampled_from((1.0, 1.0, 1.0, 1.03, 1.2, -1.0, 0.0)))
+        told[50 : 50 + draw(st.sampled_from((0, 3)))] = np.nan
+        said |= {"velocity": counts(sign * told / 5e-4), "velocity_scale": 5e-4}
+    if draw(st.booleans()):
+        some = np.sort(rng.integers(0, len(x), 4)).tolist()
+        near, early = ([int(mark * fs_hz / 100.0) for mark in at] for at in ((60, 155, 195, 305), (50, 60, 70, 80)))
+        said["marks"] = tuple(draw(st.sampled_from((near, early, some))))
+    if draw(st.booleans()):
+        said |= {"effective_mass_kg": 40.0, "calibrated": draw(st.sampled_from(((0.0, 0.45), (0.2, 0.2))))}
+    if draw(st.booleans()):
+        said["position_unit"] = "rad"
+    if draw(st.integers(0, 9)) == 0:
+        said |= {"settings": "unknown"} if draw(st.booleans()) else {"voluntary_pause": True}
+    return said

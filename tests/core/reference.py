@@ -1,10 +1,13 @@
-"""The reference: science.md 2.1-2.5 and 3.5-3.7 once more, one rep and one sample at a time, in plain Python.
+"""The reference: science.md 2.1-2.5 and 3.2-3.12 once more, one rep and one sample at a time, in plain Python.
 
 Written from the text, without NumPy and without a look at the vectorised core, to be compared with it to 1e-9.
 """
 
+import cmath
 import math
 import struct
+from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 from streams.core.telemetry import Rep
@@ -15,11 +18,18 @@ DT_S = 0.01
 
 
 class Answer(NamedTuple):
-    """What a rep is: reasons in any order, metrics before rounding, and the four limits of its phases."""
+    """What a rep is: reasons in any order, metrics before rounding, why others are undefined, limits of its phases.
+
+    Then what stands beside the metrics: force over position, torque by angle, by how much the machine's marks are off.
+    """
 
     reasons: set[str]
     values: dict[str, float]
+    undefined: dict[str, str]
     limits: tuple[int, int, int, int] | None
+    curve: list[float] | None = None
+    torques: list[float | None] | None = None
+    marks_off_s: float | None = None
 
 
 def coefficients(fc_hz: float, fs_hz: float) -> tuple[float, float, float]:
@@ -113,28 +123,165 @@ def sigma_v(step: float) -> float:
     return step / math.sqrt(12) * math.sqrt(sum(value * value for value in v))
 
 
+def spectrum(x: list[complex]) -> list[complex]:
+    """Transform a power of two of samples, halving them again and again."""
+    if len(x) == 1:
+        return x
+    even, odd = spectrum(x[::2]), spectrum(x[1::2])
+    turned = [cmath.exp(-2j * math.pi * k / len(x)) * odd[k] for k in range(len(odd))]
+    return [a + b for a, b in zip(even, turned, strict=True)] + [a - b for a, b in zip(even, turned, strict=True)]
+
+
+def sparc(v: list[float], fs_hz: float = 100.0) -> float | str:
+    """Do the three steps of 3.2."""
+    if max(abs(value) for value in v) == 0.0:
+        return "no_movement"
+    size = 2 ** (math.ceil(math.log2(len(v))) + 4)
+    amplitude = [abs(bin_) for bin_ in spectrum([*map(complex, v), *[0j] * (size - len(v))])]
+    largest = max(amplitude)
+    low = [(k * fs_hz / size, amplitude[k] / largest) for k in range(size) if k * fs_hz / size <= 10.0]
+    above = [k for k, (_, share) in enumerate(low) if share >= 0.05]
+    if not above or above[0] == above[-1]:
+        return "degenerate_spectrum"
+    kept = low[above[0] : above[-1] + 1]
+    width = kept[-1][0] - kept[0][0]
+    return -sum(math.hypot((f1 - f0) / width, m1 - m0) for (f0, m0), (f1, m1) in pairwise(kept))
+
+
+def dimensionless_jerk(v: list[float], fs_hz: float = 100.0) -> float | str:
+    """Add up the squares of 3.3."""
+    peak, dt_s = max(abs(value) for value in v), 1.0 / fs_hz
+    if peak == 0.0:
+        return "no_movement"
+    squares = sum(((v[k + 2] - 2 * v[k + 1] + v[k]) / dt_s**2) ** 2 * dt_s for k in range(len(v) - 2))
+    return -((len(v) * dt_s) ** 3) / peak**2 * squares
+
+
+def ldlj(v: list[float], fs_hz: float = 100.0) -> float | str:
+    """Take the logarithm of 3.3."""
+    jerk = dimensionless_jerk(v, fs_hz)
+    if isinstance(jerk, str):
+        return jerk
+    return "zero_jerk" if abs(jerk) <= 1e-12 else -math.log(abs(jerk))
+
+
+def tremor_index(x: list[float], fs_hz: float = 100.0) -> float | str:
+    """Transform the bins of 3.4, one by one."""
+    n = len(x)
+    if n < 100:
+        return "phase_too_short"
+    mean = sum(x) / n
+    if abs(mean) <= 1e-12:
+        return "zero_denominator"
+    power = 0.0
+    for k in range(1, (n - 1) // 2 + 1):
+        if 4.0 <= k * fs_hz / n <= 12.0:
+            power += abs(sum(value * cmath.exp(-2j * math.pi * k * i / n) for i, value in enumerate(x))) ** 2
+    return 100 * math.sqrt(2 * power) / (n * abs(mean))
+
+
+def steadiness_cv(force: list[float]) -> float | str:
+    """Subtract the line of 3.9."""
+    cut = len(force) // 5
+    middle = force[cut : len(force) - cut]
+    n = len(middle)
+    if n < 50:
+        return "phase_too_short"
+    mean, centre = sum(middle) / n, (n - 1) / 2
+    if abs(mean) <= 1e-12:
+        return "zero_denominator"
+    slope = sum((i - centre) * (value - mean) for i, value in enumerate(middle)) / sum(
+        (i - centre) ** 2 for i in range(n)
+    )
+    left = [value - mean - slope * (i - centre) for i, value in enumerate(middle)]
+    return 100 * math.sqrt(sum(value**2 for value in left) / n) / mean
+
+
+def regression(told: list[float], computed: list[float]) -> tuple[float, float] | None:
+    """Return slope and r of 2.3, None where nothing moves."""
+    mean_t, mean_c = sum(told) / len(told), sum(computed) / len(computed)
+    shared = sum((a - mean_t) * (b - mean_c) for a, b in zip(told, computed, strict=True))
+    spread_t, spread_c = sum((a - mean_t) ** 2 for a in told), sum((b - mean_c) ** 2 for b in computed)
+    if spread_c == 0.0 or spread_t == 0.0:
+        return None
+    return shared / spread_c, shared / math.sqrt(spread_c * spread_t)
+
+
+def force_over_position(x: list[float], force: list[float], start: int, top: int) -> list[float]:
+    """Read the force where each of 101 positions is reached first."""
+    curve = []
+    for j in range(101):
+        wanted = x[start] + j / 100 * (x[top] - x[start])
+        k = start if j == 0 else next((k for k in range(start + 1, top + 1) if x[k] >= wanted), top)
+        share = 0.0 if k == start else (wanted - x[k - 1]) / (x[k] - x[k - 1])
+        curve.append(force[k] if k == start else force[k - 1] + share * (force[k] - force[k - 1]))
+    return curve
+
+
+def torque_by_bin(angle: list[float], torque: list[float]) -> list[float | None]:
+    """Return the largest torque of each 12 degrees."""
+    bins: list[float | None] = [None] * 7
+    for a, value in zip(angle, torque, strict=True):
+        b = math.floor(math.degrees(a) / 12)
+        if 0 <= b < 7:
+            bins[b] = value if bins[b] is None else max(bins[b] or -math.inf, value)
+    return bins
+
+
+def bounces(v: list[float], start: int, top: int, v_hold: float) -> bool:
+    """Judge the turnaround at the start, 3.10."""
+    n = len(v)
+    a = [(v[min(k + 1, n - 1)] - v[max(k - 1, 0)]) / (DT_S * (min(k + 1, n - 1) - max(k - 1, 0))) for k in range(n)]
+    last_before = next((k for k in range(start - 1, -1, -1) if abs(v[k]) >= v_hold), None)
+    first_behind = next((k for k in range(start, n) if abs(v[k]) >= v_hold), None)
+    if last_before is None or first_behind is None or first_behind - last_before - 1 >= 5 or v[last_before] >= 0:
+        return False
+    eccentric = next((k for k in range(last_before - 1, -1, -1) if v[k] >= -v_hold), 0)
+    hardest = max(abs(a[k]) for k in range(max(0, start - 10), min(n, start + 11)))
+    return start - eccentric >= 20 and hardest > 3 * median(abs(a[k]) for k in range(eccentric, top))
+
+
 def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proof to be read beside the text
     """Do everything, in the order of the text."""
     if rep.fs_hz < 50.0:
-        return Answer({"rate_too_low"}, {}, None)
+        return Answer({"rate_too_low"}, {}, {}, None)
     if not math.isfinite(rep.position_scale * rep.force_scale_N * rep.load_N * rep.fs_hz):
-        return Answer({"non_finite"}, {}, None)
+        return Answer({"non_finite"}, {}, {}, None)
     reasons = set()
     raw_x = list(struct.unpack(f"<{rep.samples}h", rep.position))
     raw_f = list(struct.unpack(f"<{rep.samples}h", rep.force))
-    if any(abs(count) == LIMIT for count in raw_x + raw_f):
+    sides = {
+        name: list(struct.unpack(f"<{rep.samples}h", channel))
+        for name, channel in (("left", rep.force_left), ("right", rep.force_right))
+        if channel is not None
+    }
+    if any(abs(count) == LIMIT for count in [*raw_x, *raw_f, *sides.get("left", ()), *sides.get("right", ())]):
         reasons.add("saturated")
+    if rep.settings == "unknown":
+        reasons.add("unknown_settings")
     has_force = any(count != HOLE for count in raw_f)
     lost = [a == HOLE or (has_force and b == HOLE) for a, b in zip(raw_x, raw_f, strict=True)]
     x = [count * rep.position_scale * rep.concentric_sign for count in filled(raw_x)]
     f = [count * rep.force_scale_N * rep.force_sign for count in filled(raw_f)]
-    x, f = zero_lag(at_100_hz(x, rep.fs_hz)), zero_lag(at_100_hz(f, rep.fs_hz))
+    bare_x, bare_f = at_100_hz(x, rep.fs_hz), at_100_hz(f, rep.fs_hz)
+    x, f = zero_lag(bare_x), zero_lag(bare_f)
     n, v = len(x), velocity(x)
+    has_wrong_sign = has_wrong_scale = False
+    if rep.velocity is not None and rep.velocity_scale is not None:
+        counts = list(struct.unpack(f"<{rep.samples}h", rep.velocity))
+        if any(count != HOLE for count in counts):
+            told = [count * rep.velocity_scale * rep.concentric_sign for count in filled(counts)]
+            fit = regression(zero_lag(at_100_hz(told, rep.fs_hz)), v)
+            has_wrong_sign = fit is not None and fit[0] < 0
+            has_wrong_scale = fit is None or not (0.95 <= fit[0] <= 1.05) or abs(fit[1]) < 0.99
     asked = rep.prescription
     lo, hi, r_ref = min(x), max(x), None
     covered = hi - lo
     if asked and asked.window_lo is not None and asked.window_hi is not None and asked.window_hi > asked.window_lo:
         lo, hi = asked.window_lo, asked.window_hi
+        r_ref = hi - lo
+    elif rep.calibrated and rep.calibrated[1] > rep.calibrated[0]:
+        lo, hi = rep.calibrated
         r_ref = hi - lo
     is_noise = r_ref is None and covered < 20 * rep.position_scale
     y = [(value - lo) / (hi - lo) if hi > lo else 0.0 for value in x]
@@ -146,7 +293,7 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
         reasons.add("sign_mismatch" if is_inverted else "below_min_rom")
         if any(length > 10 for _, _, length in gaps):
             reasons.add("gap_over_100ms")
-        return Answer(reasons, {}, None)
+        return Answer(reasons, {}, {}, None)
     o, c = max(found, key=lambda run: (run[1] - run[0], -run[0]))
     y_peak = max(y[o:c])
     v_hold = max(0.02 * max(abs(value) for value in v[o:c]), 3 * sigma_v(rep.position_scale))
@@ -194,6 +341,8 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
     elif not is_closed:
         reasons.add("open_at_end")
     else:
+        if has_wrong_sign:
+            reasons.add("sign_mismatch")
         if y_peak < 0.8 and rom < 0.30 * (hi - lo):
             reasons.add("below_min_rom")
         if top - start < 20 or end - turn < 20:
@@ -203,7 +352,7 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
         if end - start > 3000:
             reasons.add("too_long")
     if reasons:
-        return Answer(reasons, {}, (start, top, turn, end))
+        return Answer(reasons, {}, {}, (start, top, turn, end))
 
     values = {
         "range_of_motion": rom,
@@ -231,22 +380,103 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
     has_gap = any(5 < length <= 10 for length in inside)
     if has_gap:
         reasons.add("gap")
-    broken = any(length > 10 and b > start - 40 and a < end + 40 for a, b, length in gaps)
-    if start < 40 or n - end < 40 or broken:
+    broken = any(length > 10 and b > start - 50 and a < end + 50 for a, b, length in gaps)
+    before, behind, off_s = float(start), float(n - end), None
+    if rep.marks is not None:
+        marks = [mark * 100 / rep.fs_hz for mark in rep.marks]
+        off = max(abs(mark - limit) for mark, limit in zip(marks, (start, top, turn, end), strict=True))
+        off_s = off * DT_S if off > 10 + 1e-9 else None
+        if abs(marks[0] - start) <= 10:
+            before = max(marks[0], start)
+        if abs(marks[3] - end) <= 10:
+            behind = n - min(marks[3], end)
+    if before < 50 or behind < 50 or broken:
         reasons.add("no_context")
     if rep.warm_up:
         reasons.add("warm_up")
-    if not has_gap:
-        values["mean_velocity"] = (x[top] - x[start]) / t_con
-        values["peak_velocity"] = max(v[start:top])
-    if has_force:
-        values["peak_force"] = max(f[start:top])
-        values["mean_force"] = sum(f[start:top]) / (top - start)
-    if has_force and not has_gap:
-        pushing = [v[k] for k in range(start, top) if f[k] >= 0.05 * rep.load_N]
-        if pushing:
-            values["mean_propulsive_velocity"] = sum(pushing) / len(pushing)
-        push = [max(value, 0.0) for value in f]
-        work = sum((push[k] + push[k + 1]) / 2 * (x[k + 1] - x[k]) for k in range(start, top))
-        values["concentric_work_J"], values["concentric_power_W"] = work, work / t_con
-    return Answer(reasons, values, (start, top, turn, end))
+    if rep.voluntary_pause:
+        reasons.add("voluntary_pause")
+    if has_wrong_scale:
+        reasons.add("scale_mismatch")
+    if not has_gap and not has_wrong_scale and bounces(v, start, top, v_hold):
+        reasons.add("bounce")
+    undefined: dict[str, str] = {}
+
+    def put(name: str, value: float | str | None, **lacking: bool) -> None:
+        """Write a metric, or the first reason why there is none; the reasons in the order of the text."""
+        why = next((reason for reason in ("no_channel", "gap", "scale_mismatch") if lacking.get(reason)), None)
+        if why is None and isinstance(value, str):
+            why = value
+        if why is None and value is not None:
+            values[name] = float(value)
+        else:
+            undefined[name] = why or "no reason"
+
+    derived = {"gap": has_gap, "scale_mismatch": has_wrong_scale}
+    cell = {"no_channel": not has_force}
+    con, ecc = v[start:top], v[turn:end]
+    peak, mean = max(f[start:top]), sum(f[start:top]) / (top - start)
+    put("mean_velocity", (x[top] - x[start]) / t_con, **derived)
+    put("peak_velocity", max(con), **derived)
+    put("peak_force", peak, **cell)
+    put("mean_force", mean, **cell)
+    pushing = [v[k] for k in range(start, top) if f[k] >= 0.05 * rep.load_N]
+    put("mean_propulsive_velocity", sum(pushing) / len(pushing) if pushing else "no_movement", **derived, **cell)
+    push = [max(value, 0.0) for value in f]
+    work = sum((push[k] + push[k + 1]) / 2 * (x[k + 1] - x[k]) for k in range(start, top))
+    put("concentric_work_J", work, gap=has_gap, **cell)
+    put("concentric_power_W", work / t_con, gap=has_gap, **cell)
+
+    far = [f[k] for k in range(start, top) if x[k] >= x[top] - 0.2 * (x[top] - x[start])]
+    put("end_range_force", sum(far) / len(far) if far else "no_movement", **cell)
+    put("peak_to_mean_force", peak / mean if abs(mean) > 1e-12 else "zero_denominator", **cell)
+    if start < 10 or n - start <= 10:
+        impulse: float | str = "phase_too_short"
+    elif rep.load_N <= 1e-12:
+        impulse = "zero_denominator"
+    else:
+        impulse = sum((f[k] - rep.load_N) * DT_S for k in range(start - 10, start + 11)) / rep.load_N
+    put("turnaround_impulse_s", impulse, **cell)
+    bends = [(v[k + 1] - v[k - 1]) / (2 * DT_S) if k else (v[1] - v[0]) / DT_S for k in range(start, top)]
+    mass = rep.effective_mass_kg
+    if mass is None:
+        inertial: float | str = "not_calibrated"
+        kinetic: float | str = "not_calibrated"
+    else:
+        inertial = max(abs(mass * value) for value in bends) / rep.load_N if rep.load_N > 1e-12 else "zero_denominator"
+        kinetic = 0.5 * mass * max(con) ** 2 / work if abs(work) > 1e-12 else "zero_denominator"
+    put("inertial_share", inertial, **derived)
+    put("kinetic_share", kinetic, **derived, **cell)
+    for phase, speed in (("concentric", con), ("eccentric", [-value for value in ecc])):
+        put(f"sparc_{phase}", sparc(speed), **derived)
+        put(f"ldlj_{phase}", ldlj(speed), **derived)
+    put("tremor_index_velocity_pct", tremor_index(velocity(bare_x)[start:top]), **derived)
+    put("tremor_index_force_pct", tremor_index(bare_f[start:top]), gap=has_gap, **cell)
+    put("force_steadiness_cv_pct", steadiness_cv(bare_f[start:top]), **cell)
+    t_wanted = asked.eccentric_s if asked else None
+    put("eccentric_time_ratio", t_ecc / t_wanted if t_wanted else "no_reference")
+    fastest = max(abs(value) for value in ecc)
+    put("eccentric_speed_ratio", fastest / (rom / t_wanted) if t_wanted else "no_reference", **derived)
+    near = [abs(v[k]) for k in range(turn, end) if x[k] <= x[end] + 0.2 * (x[turn] - x[end])]
+    average = sum(abs(value) for value in ecc) / len(ecc)
+    put("eccentric_drop", max(near) / average if near else "no_movement", **derived)
+    put("symmetry_index_pct", symmetry(rep, sides, slice(start, top)))
+    curve = force_over_position(x, f, start, top) if has_force else None
+    torques = torque_by_bin(x[start:top], f[start:top]) if has_force and rep.position_unit == "rad" else None
+    return Answer(reasons, values, undefined, (start, top, turn, end), curve, torques, off_s)
+
+
+def symmetry(rep: Rep, sides: dict[str, list[int]], concentric: slice) -> float | str:
+    """Compare both sides, 3.12."""
+    means = []
+    for counts in (sides.get("left"), sides.get("right")):
+        if counts is None or all(count == HOLE for count in counts):
+            return "no_channel"
+        force = [count * rep.force_scale_N * rep.force_sign for count in filled(counts)]
+        phase = zero_lag(at_100_hz(force, rep.fs_hz))[concentric]
+        means.append(sum(phase) / len(phase))
+    longest = max(b - a for counts in sides.values() for a, b in [(0, 0), *holes([c == HOLE for c in counts])])
+    if longest * 100 > 5 * rep.fs_hz:
+        return "gap"
+    left, right = means
+    return 200 * (right - left) / (right + left) if right + left > 1e-12 else "zero_denominator"

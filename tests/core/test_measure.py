@@ -15,7 +15,7 @@ from streams.core.catalogue import METRICS, OF_REPS, metric
 from streams.core.measure import FLAGS, FLAGS_IN_ORDER, INVALID, INVALID_IN_ORDER, Measured, is_accepted, measure
 from streams.core.telemetry import Rep
 from tests.core import reference
-from tests.core.movements import LOAD_N, SCALE, Array, message, ordered, path, reps
+from tests.core.movements import LOAD_N, SCALE, Array, counts, message, ordered, path, reps
 
 ANY_RATE = (100.0, 100.0, 50.0, 75.0, 128.0, 1000.0, 40.0)
 NAMES = [row.name for row in OF_REPS]
@@ -36,7 +36,12 @@ def test_every_rep_is_judged_and_measured_as_by_the_plain_reference(rep: Rep) ->
     assert set(measured.reasons) == expected.reasons
     assert set(measured.values) == set(expected.values)
     if not measured.valid:
+        assert (measured.curve, measured.torque_by_bin, measured.marks_off_s) == (None, None, None)
         return
+    assert {name: measured.undefined[name] for name in expected.undefined} == expected.undefined
+    assert (measured.marks_off_s is None) == (expected.marks_off_s is None)
+    assert (measured.marks_off_s or 0.0) == pytest.approx(expected.marks_off_s or 0.0, abs=0.00051)
+    assert_beside(measured, expected)
     phases = segmentation.segment(signals.read([rep]))
     assert tuple(int(at[0]) for at in (phases.start, phases.top, phases.turn, phases.end)) == expected.limits
     for row in OF_REPS:
@@ -44,6 +49,19 @@ def test_every_rep_is_judged_and_measured_as_by_the_plain_reference(rep: Rep) ->
             exact, wanted = float(row.kernel(phases)[0][0]), expected.values[row.name]
             assert exact == pytest.approx(wanted, abs=1e-9, rel=1e-11)
             assert measured.values[row.name] == pytest.approx(wanted, abs=0.51 * 10.0**-row.decimals)
+
+
+def assert_beside(measured: Measured, expected: reference.Answer) -> None:
+    assert (measured.curve is None, measured.torque_by_bin is None) == (
+        expected.curve is None,
+        expected.torques is None,
+    )
+    if measured.curve is not None and expected.curve is not None:
+        assert len(measured.curve) == 404
+        assert np.frombuffer(measured.curve, "<f4") == pytest.approx(expected.curve, rel=1e-6, abs=1e-6)
+    for found, wanted in zip(measured.torque_by_bin or (), expected.torques or (), strict=True):
+        assert (found is None) == (wanted is None)
+        assert found == (None if wanted is None else pytest.approx(wanted, abs=0.00501))
 
 
 @settings(max_examples=40, deadline=None)
@@ -61,7 +79,7 @@ def test_a_batch_of_many_chunks_gives_the_bytes_of_single_reps() -> None:
     rng = np.random.default_rng(7)
     batch = [
         message(path(rom=rng.uniform(0.3, 0.5), con_s=rng.uniform(0.4, 4.0)), LOAD_N * rng.uniform(0.9, 1.1))
-        for _ in range(400)
+        for _ in range(700)
     ]
     assert len(list(signals.chunks(batch))) > 2
     assert written(measure(batch)) == [written(measure([rep]))[0] for rep in batch]
@@ -117,9 +135,12 @@ def test_another_unit_of_position_or_force_scales_what_it_should_and_nothing_els
         force_scale_N=rep.force_scale_N * weight,
         load_N=rep.load_N * weight,
         prescription=asked,
+        velocity_scale=rep.velocity_scale and rep.velocity_scale * length,
+        effective_mass_kg=rep.effective_mass_kg and rep.effective_mass_kg * weight / length,
+        calibrated=rep.calibrated and (rep.calibrated[0] * length, rep.calibrated[1] * length),
     )
     lengths = dict.fromkeys(("range_of_motion", "mean_velocity", "peak_velocity", "mean_propulsive_velocity"), length)
-    forces = dict.fromkeys(("peak_force", "mean_force"), weight)
+    forces = dict.fromkeys(("peak_force", "mean_force", "end_range_force"), weight)
     works = dict.fromkeys(("concentric_work_J", "concentric_power_W"), length * weight)
     assert close(measure([rep])[0], measure([scaled])[0], lengths | forces | works)
 
@@ -146,7 +167,14 @@ def test_a_clean_rep_reads_as_it_was_made() -> None:
     assert measured.values["mean_velocity"] == pytest.approx(0.43, abs=0.015)
     assert measured.values["concentric_work_J"] == pytest.approx(120.0, abs=0.5)
     assert measured.values["concentric_power_W"] == pytest.approx(130.0, abs=4.0)
-    assert measured.undefined == {"bottom_hold_time_s": "open_at_end"}
+    assert measured.undefined == {
+        "bottom_hold_time_s": "open_at_end",
+        "inertial_share": "not_calibrated",
+        "kinetic_share": "not_calibrated",
+        "tremor_index_velocity_pct": "phase_too_short",
+        "tremor_index_force_pct": "phase_too_short",
+        "symmetry_index_pct": "no_channel",
+    }
 
 
 def test_flags_leave_a_rep_its_numbers_but_not_its_place_among_references() -> None:
@@ -175,8 +203,12 @@ def test_a_gap_takes_what_depends_on_velocity_and_leaves_the_rest() -> None:
     measured = one(x)
     gone = {name for name, reason in measured.undefined.items() if reason == "gap"}
     assert measured.reasons == ("gap",)
-    assert gone == {
-        "mean_velocity", "peak_velocity", "mean_propulsive_velocity", "concentric_work_J", "concentric_power_W",
+    assert gone == {row.name for row in OF_REPS if "no_gap" in row.needs}
+    assert gone == set(NAMES) - {
+        "range_of_motion", "rom_completeness_pct", "concentric_time_s", "top_hold_time_s", "eccentric_time_s",
+        "bottom_hold_time_s", "time_under_load_s", "tempo_error_pct", "peak_force", "mean_force", "end_range_force",
+        "peak_to_mean_force", "turnaround_impulse_s", "force_steadiness_cv_pct", "eccentric_time_ratio",
+        "symmetry_index_pct",
     }  # fmt: skip
     assert measured.values["range_of_motion"] == pytest.approx(0.4, abs=0.001)
 
@@ -185,7 +217,8 @@ def test_a_machine_without_a_load_cell_still_measures_movement() -> None:
     measured = one(path(), np.nan)
     gone = {name for name, reason in measured.undefined.items() if reason == "no_channel"}
     assert measured.valid
-    assert gone == {row.name for row in OF_REPS if "force" in row.needs}
+    assert gone == {row.name for row in OF_REPS if "force" in row.needs} | {"symmetry_index_pct"}
+    assert (measured.curve, measured.torque_by_bin) == (None, None)
     assert measured.values["mean_velocity"] > 0.0
 
 
@@ -239,6 +272,78 @@ def test_no_message_raises_whatever_its_samples_say(data: st.DataObject) -> None
     assert set(measured.reasons) <= INVALID | FLAGS
     assert measured.valid or measured.reasons
     assert all(math.isfinite(value) for value in measured.values.values())
+
+
+def spiked(x: Array) -> Array:
+    x = x.copy()
+    x[[120, 200]] += (0.3, -0.3)
+    return x
+
+
+def holed(x: Array, samples: int) -> Array:
+    x = x.copy()
+    x[100 : 100 + samples] = np.nan
+    return x
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("position", "changes", "reasons"),
+    [
+        (np.zeros(2), {}, ("below_min_rom",)),
+        (np.array([0.0, 0.4]), {}, ("open_at_end",)),
+        (np.full(300, 0.2), {}, ("below_min_rom",)),
+        (path(), {"force": 0.0}, ("unloaded",)),
+        (path(), {"concentric_sign": -1}, ("sign_mismatch",)),
+        (path(rom=0.3), {"prescription": ordered()}, ("partial_rom",)),
+        (holed(path(), 5), {}, ()),
+        (holed(path(), 8), {}, ("gap",)),
+        (holed(path(), 50), {}, ("gap_over_100ms",)),
+        (spiked(path()), {"prescription": ordered()}, ("tempo_fast",)),
+        (path(rom=0.6554), {}, ("saturated",)),
+        (np.full(300, np.nan), {}, ("gap_over_100ms", "below_min_rom")),
+        (path(), {"settings": "unknown"}, ("unknown_settings",)),
+        (path(), {"voluntary_pause": True}, ("voluntary_pause",)),
+        (path(con_s=0.1), {}, ("too_short",)),
+        (path(fs_hz=20.0), {"fs_hz": 20.0}, ("rate_too_low",)),
+    ],
+    ids=lambda value: None if isinstance(value, np.ndarray) else str(value),
+)
+def test_bad_input_ends_in_a_stated_reason_and_in_no_warning(
+    position: Array, changes: dict[str, Any], reasons: tuple[str, ...]
+) -> None:
+    measured = one(position, **changes)
+    assert measured.reasons == reasons
+    assert measured.valid == INVALID.isdisjoint(reasons)
+    if not measured.valid:
+        assert (measured.values, measured.curve) == ({}, None)
+
+
+def test_a_velocity_that_disagrees_takes_what_is_derived_from_position_and_nothing_else() -> None:
+    x = path()
+    v = counts(1.3 * np.gradient(x) * 100.0 / 1e-3)
+    measured = one(x, velocity=v, velocity_scale=1e-3)
+    gone = {name for name, reason in measured.undefined.items() if reason == "scale_mismatch"}
+    assert (measured.valid, measured.reasons) == (True, ("scale_mismatch",))
+    assert gone == {row.name for row in OF_REPS if "velocity" in row.needs}
+    assert {"mean_velocity", "sparc_concentric", "inertial_share"} <= gone
+    assert {"range_of_motion", "concentric_work_J", "force_steadiness_cv_pct"} <= set(measured.values)
+
+
+@pytest.mark.parametrize("fs_hz", [50.0, 200.0, 1000.0])
+def test_a_rep_reads_nearly_the_same_at_every_rate(fs_hz: float) -> None:
+    shape = {"con_s": 1.6, "ecc_s": 2.0, "hold_s": 0.6}
+    at_100 = one(path(**shape), prescription=ordered())
+    other = one(path(fs_hz=fs_hz, **shape), fs_hz=fs_hz, prescription=ordered())
+    assert (other.reasons, other.undefined) == (at_100.reasons, at_100.undefined)
+    for name, value in at_100.values.items():
+        assert other.values[name] == pytest.approx(value, rel=0.03, abs=0.05), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(reps(ANY_RATE), min_size=1, max_size=5), st.integers(2, 12))
+def test_the_same_rep_again_gives_the_same_bytes_again(batch: list[Rep], times: int) -> None:
+    assert written(measure(batch * times)) == written(measure(batch)) * times
 
 
 def test_saturated_samples_make_a_rep_invalid() -> None:

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from streams.core import segmentation, signals
 from streams.core.segmentation import Phases
 from streams.core.telemetry import Prescription, Rep
-from tests.core.movements import LOAD_N, SCALE, Array, message, minimum_jerk, ordered, path
+from tests.core.movements import LOAD_N, SCALE, Array, counts, message, minimum_jerk, ordered, path
 
 
 def phases(*reps: Rep) -> Phases:
@@ -180,7 +181,7 @@ def test_a_gap_counts_where_it_is() -> None:
     assert flagged(holed(100, 5)) == []
     assert flagged(holed(100, 6)) == flagged(holed(200, 10)) == ["gap"]
     assert invalid(holed(100, 11)) == ["gap_over_100ms"]
-    assert flagged(holed(10, 10)) == flagged(holed(5, 11)) == []  # at rest, long before the rep
+    assert flagged(holed(10, 10)) == flagged(holed(1, 11)) == []  # at rest, long before the rep
     assert flagged(holed(40, 11)) == ["no_context"]
     assert "gap_over_100ms" in invalid(holed(70, 220))
 
@@ -193,3 +194,84 @@ def test_a_spike_never_stops_the_segmentation(at: int, height: float, prescripti
     x[at] += height
     reasons = invalid(x, prescription=prescription)
     assert set(reasons) <= {"too_short", "below_min_rom"}
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"), [(62, []), (52, []), (51, []), (49, ["no_context"]), (39, ["no_context"])]
+)  # fmt: skip
+def test_context_counts_from_the_marks_of_the_machine_if_they_are_near_the_limits(
+    first: int, expected: list[str]
+) -> None:
+    #  the machine sends 50 samples before its own mark; ours may lie up to 10 samples earlier
+    x = path(before_s=0.4)
+    start = limits(phases(message(x)))[0]
+    assert 40 <= start < 50
+    assert flagged(x) == ["no_context"]
+    assert flagged(x, marks=(first, 140, 170, 290)) == (expected if first - start <= 10 else ["no_context"])
+
+
+def test_marks_that_are_more_than_a_tenth_of_a_second_off_are_told() -> None:
+    x = path()
+    found = limits(phases(message(x)))
+
+    def off_s(*by: int, **changes: Any) -> float | None:
+        marks = tuple(limit + one for limit, one in zip(found, by, strict=True))
+        return segmentation.marks_off_s(phases(message(x, marks=marks, **changes)))[0]
+
+    assert [off_s(0, 0, 0, 0), off_s(10, -10, 0, 10), off_s(0, 11, -2, 0)] == [None, None, 0.11]
+    assert off_s(0, 0, 0, -60) == 0.6
+    assert segmentation.marks_off_s(phases(message(x)))[0] is None
+    assert off_s(0, 0, 0, -60, settings="unknown") is None  # nothing is measured of an invalid rep
+
+
+def test_marks_of_a_fast_machine_are_compared_in_time() -> None:
+    fast = message(path(fs_hz=1_000.0), fs_hz=1_000.0)
+    found = limits(phases(fast))
+    marks = tuple(10 * limit + 5 for limit in found)
+    assert segmentation.marks_off_s(phases(replace(fast, marks=marks)))[0] is None
+    assert segmentation.marks_off_s(phases(replace(fast, marks=(0, *marks[1:]))))[0] == found[0] / 100.0
+
+
+def test_without_a_prescribed_window_the_calibrated_range_counts() -> None:
+    found = phases(message(path(rom=0.3), calibrated=(0.0, 0.5)))
+    assert found.reference[0] == 0.5
+    prescribed = phases(message(path(rom=0.3), calibrated=(0.0, 0.5), prescription=ordered()))
+    assert prescribed.reference[0] == 0.4
+    half = phases(message(path(rom=0.3), calibrated=(0.0, 0.5), prescription=ordered(window_hi=None)))
+    assert half.reference[0] == 0.5
+    assert np.isnan(phases(message(path(rom=0.3), calibrated=(0.5, 0.5))).reference[0])
+
+
+def test_unknown_settings_make_a_rep_invalid() -> None:
+    assert invalid(path(), settings="unknown") == ["unknown_settings"]
+    assert flagged(path(), voluntary_pause=True) == ["voluntary_pause"]
+
+
+def told(x: Array, slope: float = 1.0, noise: float = 0.0) -> dict[str, Any]:
+    """Return the velocity that a device might tell of positions in m at 100 Hz."""
+    v = slope * np.gradient(x) * 100.0 + noise * np.random.default_rng(9).standard_normal(len(x))
+    return {"velocity": counts(v / 1e-3), "velocity_scale": 1e-3}
+
+
+@pytest.mark.parametrize(("slope", "noise", "expected"), [
+    (1.0, 0.0, []), (0.955, 0.0, []), (1.045, 0.0, []), (1.0, 0.05, []),
+    (0.94, 0.0, ["scale_mismatch"]), (1.06, 0.0, ["scale_mismatch"]), (0.0, 0.0, ["scale_mismatch"]),
+    (1.0, 0.5, ["scale_mismatch"]), (57.3, 0.0, ["scale_mismatch"]),
+])  # fmt: skip
+def test_a_velocity_of_another_scale_is_flagged(slope: float, noise: float, expected: list[str]) -> None:
+    x = path()
+    assert flagged(x, **told(x, slope, noise)) == expected
+    assert flagged(-x, concentric_sign=-1, **told(-x, slope, noise)) == expected
+
+
+def test_a_velocity_of_the_opposite_sign_makes_a_rep_invalid() -> None:
+    x = path()
+    assert invalid(x, **told(x, -1.0)) == ["sign_mismatch"]
+    assert invalid(x, velocity=counts(np.full(len(x), np.nan)), velocity_scale=1e-3) == []
+
+
+def test_what_a_device_says_at_a_thousand_hertz_is_compared_as_well() -> None:
+    x = path(fs_hz=1_000.0)
+    v = counts(np.gradient(x) * 1_000.0 / 1e-3)
+    assert flagged(x, fs_hz=1_000.0, velocity=v, velocity_scale=1e-3) == []
+    assert flagged(x, fs_hz=1_000.0, velocity=v, velocity_scale=1.2e-3) == ["scale_mismatch"]

@@ -1,0 +1,75 @@
+"""Force curve: force over the position of the concentric, by points and in bins of angle (science.md 3.13, 3.14)."""
+
+import math
+
+import numpy as np
+
+from streams.core import ragged
+from streams.core.kinematics import displacement
+from streams.core.ragged import FloatArray, IntArray, Slices
+from streams.core.segmentation import Phases
+
+POINTS = 101
+"""Points of a curve, equally spaced in position from the start of the concentric to its end."""
+
+BIN_RAD = math.radians(12.0)
+BINS = 7
+"""Bins of 12 degrees, from 0 on: 0, 12 .. 72, where trunk machines test."""
+
+_DECIMALS = 2
+
+
+Torques = tuple[float | None, ...]
+
+
+def curves(reps: Phases) -> list[bytes | None]:
+    """Return the force of each concentric at 101 positions, little-endian float32; None without force or if invalid.
+
+    A position counts where it is reached first, with straight lines between the samples.
+    """
+    x, force, phase = reps.signals.position, reps.signals.force, reps.concentric
+    start, way = ragged.at(x, reps.start), displacement(reps)
+    here, next_ = reps.concentric_position, phase.of(x, 1)
+    force_here = reps.concentric_force
+    rise = next_ - here
+    slope = np.where(rise > 0.0, (phase.of(force, 1) - force_here) / rise, 0.0)
+    step = _first_steps(np.floor((POINTS - 1) * ((next_ - phase.spread(start)) / phase.spread(way))), phase)
+    position = start[:, None] + np.arange(POINTS) / (POINTS - 1) * way[:, None]
+    curve = (force_here.take(step) + slope.take(step) * (position - here.take(step))).astype("<f4")
+    is_drawn = ~reps.is_invalid & reps.signals.has_force & (way > 0.0) & np.isfinite(curve).all(axis=1)
+    written, size = curve.tobytes(), POINTS * curve.itemsize
+    return [written[row * size : (row + 1) * size] if drawn else None for row, drawn in enumerate(is_drawn.tolist())]
+
+
+def _first_steps(reached: FloatArray, phase: Slices) -> IntArray:
+    """Return the step that reaches each point first, shape (R, POINTS), given the last point that each step reaches.
+
+    Whole numbers that rise from row to row let one running maximum serve all rows.
+    """
+    whole = np.fmax(np.fmin(reached, POINTS - 1), 0).astype(np.int64)  # what is not a number reaches the end
+    whole[phase.first + phase.length - 1] = POINTS - 1
+    whole += np.repeat(np.arange(len(phase.length)) * POINTS, phase.length)
+    new = np.diff(np.maximum.accumulate(whole), prepend=-1)
+    return np.repeat(np.arange(len(whole)), new).reshape(-1, POINTS)
+
+
+def torques_by_bin(reps: Phases) -> list[Torques | None]:
+    """Return the largest torque of each concentric in bins of 12 degrees from 0 on, in N m, None in an empty bin.
+
+    None as a whole where position is no angle, without force, or if the rep is invalid.
+    """
+    found: list[Torques | None] = [None] * len(reps.start)
+    row = np.flatnonzero(reps.signals.is_angle & reps.signals.has_force & ~reps.is_invalid)
+    if row.size:
+        places = ragged.ranges(reps.concentric.first[row], reps.concentric.length[row])
+        angle, torque = reps.concentric_position[places], reps.concentric_force[places]
+        bin_ = np.floor(angle / BIN_RAD)
+        column = np.where((bin_ >= 0.0) & (bin_ < BINS), bin_, BINS).astype(np.int64)  # one more, for what is outside
+        cell = np.repeat(np.arange(len(row)) * (BINS + 1), reps.concentric.length[row]) + column
+        first = np.flatnonzero(np.diff(cell, prepend=-1))  # a movement passes few bins: most samples stay in one
+        largest = np.full(len(row) * (BINS + 1), -np.inf)
+        np.maximum.at(largest, cell[first], np.maximum.reduceat(torque, first))
+        rounded = np.round(largest.reshape(len(row), -1)[:, :BINS], _DECIMALS) + 0.0  # no -0.0
+        for index, values in zip(row.tolist(), rounded.tolist(), strict=True):
+            found[index] = tuple(value if value > -math.inf else None for value in values)
+    return found
