@@ -30,7 +30,15 @@ from streams.core.codec import decode_command, decode_metric
 from streams.core.commands import Command, Evidence, Quantity
 from streams.core.errors import Malformed
 from streams.core.records import Record
-from streams.core.results import CommandClosed, Notice, RepMeasured, SessionSummarised, SetSummarised
+from streams.core.results import (
+    CommandClosed,
+    Metric,
+    Notice,
+    PatientAssessed,
+    RepMeasured,
+    SessionSummarised,
+    SetSummarised,
+)
 from streams.core.telemetry import Prescription
 from streams.core.topics import COMMAND
 
@@ -51,7 +59,8 @@ class Point(msgspec.Struct, frozen=True):
     Parameters
     ----------
     measurement : str
-        What kind of thing was measured: `rep`, `set_summary`, `session_summary`, `command`, `command_closed`, `notice`.
+        What kind of thing was measured: `rep`, `set_summary`, `session_summary`, `patient`, `command`,
+        `command_closed`, `notice`.
     tags : tuple of (str, str)
         Bounded names, sorted by key, none of them empty.
     fields : dict of str to float, str, bool or int
@@ -95,17 +104,24 @@ def points(record: Record) -> Sequence[Point]:
         raise Malformed("not_a_message", "a record without a value")
     if record.topic == COMMAND:
         return (_command(decode_command(record.value)),)
-    match decode_metric(record.value):
-        case RepMeasured() as rep:
-            return (_rep(rep),)
-        case SetSummarised() as summary:
-            return (_set_summary(summary),)
-        case SessionSummarised() as summary:
-            return (_session_summary(summary),)
-        case CommandClosed() as closed:
-            return (_command_closed(closed),)
-        case Notice() as notice:
-            return (_notice(notice),)
+    return (_point(decode_metric(record.value)),)
+
+
+def _point(metric: Metric) -> Point:
+    match metric:
+        case RepMeasured():
+            point = _rep(metric)
+        case SetSummarised():
+            point = _set_summary(metric)
+        case SessionSummarised():
+            point = _session_summary(metric)
+        case PatientAssessed():
+            point = _assessment(metric)
+        case CommandClosed():
+            point = _command_closed(metric)
+        case Notice():
+            point = _notice(metric)
+    return point
 
 
 def time_ns(at_ms: int, id_: str) -> int:
@@ -193,6 +209,23 @@ def _session_summary(summary: SessionSummarised) -> Point:
     }
     tags = _tags(summary.machine, ("exercise", summary.exercise), ("side", summary.side))
     return Point("session_summary", tags, fields, time_ns(summary.at_ms, summary.id))
+
+
+def _assessment(assessed: PatientAssessed) -> Point:
+    fields: dict[str, FieldValue] = {
+        **assessed.values,
+        "id": assessed.id,
+        "cause": assessed.cause,
+        "patient": assessed.patient,
+        "intent": assessed.intent,
+        "settings": assessed.settings,
+        "load_N": assessed.load_N,
+        "sessions": float(assessed.sessions),
+        "clean_sessions": float(assessed.clean_sessions),
+        **_texts(undefined=_pairs(assessed.undefined)),
+    }
+    tags = _tags(assessed.machine, ("exercise", assessed.exercise), ("side", assessed.side))
+    return Point("patient", tags, fields, time_ns(assessed.at_ms, assessed.id))
 
 
 def _command(command: Command) -> Point:

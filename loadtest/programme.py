@@ -77,6 +77,7 @@ EASIER: Mapping[Quantity, Literal["less", "more"]] = {
     "reps": "less",
     "sets": "less",
     "rest_s": "more",
+    "tul_s": "less",
     "concentric_s": "more",
     "hold_s": "less",
     "eccentric_s": "more",

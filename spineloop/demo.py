@@ -114,7 +114,7 @@ async def settled(fleet: Fleet[Any], history: Sink) -> None:
     """Wait until history has every rep that was published and the end of every command, but not for ever."""
     try:
         async with asyncio.timeout(SETTLE_S):
-            while fleet.ledger.lost(await measured(history)) or await _open_commands(history):
+            while fleet.ledger.lost(await measured(history)) or await _unmatched(history):
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:
         return  # what is missing then is for the report to say
@@ -130,6 +130,12 @@ async def measured(history: Sink) -> list[str]:
 
 async def _rows(history: Sink, measurement: str) -> list[dict[str, object]]:
     return [dict(point.tags) | dict(point.fields) for point in await history.select(measurement)]
+
+
+async def _unmatched(history: Sink) -> set[object]:
+    """Return commands of which history has only one end: two deliveries bring them, each in its own time."""
+    issued = {row["command_id"] for row in await _rows(history, "command")}
+    return issued ^ {row["command_id"] for row in await _rows(history, "command_closed")}
 
 
 async def _open_commands(history: Sink) -> set[object]:

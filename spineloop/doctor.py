@@ -29,6 +29,7 @@ async def examine(settings: Settings) -> list[Finding]:
         ("log", settings.log_url, _log, "start Kafka and run `spineloop topics create`, or set SPINELOOP_LOG_URL"),
         ("history", settings.history_url, _history, "start InfluxDB, or set SPINELOOP_HISTORY_URL, _USER, _PASSWORD"),
         ("policy", settings.policy_file or "defaults", _policy, "mend the file that SPINELOOP_POLICY_FILE names"),
+        ("machines", settings.machines or "shipped", _machines, "mend the file that SPINELOOP_MACHINES names"),
     )
     return [await _try(name, where, trial, mend, settings) for name, where, trial, mend in trials]
 
@@ -63,6 +64,10 @@ async def _log(settings: Settings) -> str:
 async def _history(settings: Settings) -> str:
     async with wiring.open_history(settings) as history:
         return f"{await history.count('rep')} reps stored"
+
+
+async def _machines(settings: Settings) -> str:
+    return f"{len(settings.machine_catalogue().exercises)} exercises"
 
 
 async def _policy(settings: Settings) -> str:

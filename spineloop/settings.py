@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields
 
-from streams.core import policy
+from streams.core import muscles, policy
 from streams.core.errors import Malformed
 
 PREFIX = "SPINELOOP_"
@@ -66,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Lag without progress for so long ends a process.
     policy_file : str
         TOML file of the clinic's policy; empty takes the defaults.
+    machines : str
+        TOML file of the clinic's machines, their muscles, pairs and norms; empty takes the one that is shipped.
     """
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
@@ -92,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     checkpoint_s: Annotated[float, Meta(ge=0.01, le=60.0)] = 0.25
     stall_s: Annotated[float, Meta(ge=1.0, le=3_600.0)] = 60.0
     policy_file: str = ""
+    machines: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -129,6 +133,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return policy.read(Path(self.policy_file).read_bytes())
         except (OSError, Malformed) as error:
             raise WrongSetting(f"{PREFIX}POLICY_FILE: {error}") from error
+
+    def machine_catalogue(self) -> muscles.Catalogue:
+        """Read the machine file, or take the one that is shipped. Raises WrongSetting."""
+        try:
+            if not self.machines:
+                return muscles.read((resources.files("streams") / "machines.toml").read_bytes())
+            return muscles.read(Path(self.machines).read_bytes())
+        except (OSError, Malformed) as error:
+            raise WrongSetting(f"{PREFIX}MACHINES: {error}") from error
 
 
 def _from_file(path: str) -> dict[str, Any]:

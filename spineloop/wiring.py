@@ -157,7 +157,7 @@ def control(settings: Settings, log: Log, meters: Meters) -> Role:
 
 def plan(settings: Settings, log: Log, meters: Meters) -> Role:
     """Turn what is known of patients into prescriptions."""
-    engine = Engine(Planner(settings.policy()), log, meters, _pace(settings))
+    engine = Engine(Planner(settings.policy(), settings.machine_catalogue()), log, meters, _pace(settings))
     return Role("plan", engine.run, lambda: engine.ready)
 
 

@@ -2,10 +2,10 @@
 
 from msgspec.structs import replace
 
-from streams.core.commands import Command
+from streams.core.commands import Change, Command
 from streams.core.outputs import repeated
 from streams.core.results import CommandClosed, Outcome
-from streams.core.session import MAX_CLOSED, MAX_PENDING, Heard, Pending
+from streams.core.session import MAX_CLOSED, MAX_PENDING, Heard, Pending, SessionState
 from streams.core.telemetry import Ack, CommandApplied, CommandExpired, CommandRejected
 from streams.core.turn import Turn
 
@@ -54,8 +54,27 @@ def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
     if load_N is not None and command.action != "stop":
         turn.change_session(load_N=load_N)
     for change in command.changes:
-        if change.quantity in {"window_lo", "window_hi"} and turn.session and turn.session.prescription:
-            turn.change_session(prescription=replace(turn.session.prescription, **{change.quantity: change.new}))
+        if turn.session is not None and command.session in {None, turn.session.id}:
+            _take_over(turn, turn.session, command, change)
+
+
+def _take_over(turn: Turn, session: SessionState, command: Command, change: Change) -> None:
+    """Take over one change; rule 5 leaves the prescribed window as it is, and sets a limit within it for today."""
+    window, prescription = session.window, session.prescription
+    if prescription is None:
+        return
+    if change.quantity in {"window_lo", "window_hi"}:
+        if command.rule != "rom_limit":
+            prescription = replace(prescription, **{change.quantity: change.new})
+            turn.change_session(prescription=prescription)
+        if window is not None and (session.limit is not None or command.rule == "rom_limit"):
+            lo, hi = window
+            is_low = change.quantity == "window_lo"
+            turn.change_session(limit=(max(lo, change.new), hi) if is_low else (lo, min(hi, change.new)))
+    elif change.quantity == "rest_s":
+        turn.change_session(prescription=replace(prescription, rest_s=float(change.new)))
+    elif change.quantity == "sets":
+        turn.change_session(prescription=replace(prescription, sets=int(change.new)))
 
 
 def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: str = "") -> None:

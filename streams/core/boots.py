@@ -9,7 +9,7 @@ from streams.core import acknowledgements, codec, order, reps, visit
 from streams.core.order import Hole
 from streams.core.plans import PlanMade
 from streams.core.session import MAX_PAST_BOOTS, Boot, Heard
-from streams.core.session_rules import LinkLoss
+from streams.core.situation import LinkLoss
 from streams.core.telemetry import (
     ButtonPressed,
     ClinicianEdited,
@@ -79,7 +79,7 @@ def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
         turn.change(boot=old)
         _act_on(turn, due)
         turn.change(past=(*turn.state.past, old)[-MAX_PAST_BOOTS:])
-    turn.change(boot=Boot(boot_id), last_sequence=-1)
+    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1)
     if turn.running is not None:
         _link_lost(turn, cause, "rebooted")
     if turn.session is not None:
@@ -106,18 +106,20 @@ def _too_late(turn: Turn, heard: Heard) -> None:
         return
     match heard.message:
         case Rep():
-            turn.say(reps.rep_measured(turn, heard, heard.message, None, ()))
+            turn.say(reps.rep_measured(turn, heard, heard.message))
         case CommandApplied() | CommandRejected() | CommandExpired():
             acknowledgements.heard(turn, heard, heard.message)
+        case SymptomReported(felt="next_morning" | "daily"):
+            visit.diary(turn, heard, heard.message, is_late=True)
         case _:
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
 
 
 def _is_urgent(turn: Turn, message: Ordered) -> bool:
     match message:
-        case SymptomReported(symptom=symptom, pain_nrs=pain):
-            return symptom != "none" or (pain is not None and pain > turn.policy.pain_stop)
-        case ButtonPressed(button="stop") | FaultRaised():
+        case SymptomReported(symptom=symptom, felt=felt, pain_nrs=pain):
+            return symptom != "none" or (felt == "now" and pain is not None and pain > turn.policy.pain_stop)
+        case ButtonPressed(button="stop") | FaultRaised() | Screened(outcome="red_flag"):
             return True
     return False
 
@@ -184,6 +186,7 @@ def planned(turn: Turn, plan: PlanMade) -> None:
     if not wanted or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
         turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")
         return
+    turn.change_session(baseline=plan.baseline, model=plan.model)
     turn.planned(plan)
 
 

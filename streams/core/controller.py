@@ -5,6 +5,7 @@ each change the session (`visit`, `reps`), asks the rules (`session_rules`) and 
 (`turn`); acknowledgements close them (`acknowledgements`).
 """
 
+import zlib
 from collections.abc import Sequence
 
 import msgspec
@@ -21,6 +22,11 @@ from streams.core.session import Heard, MachineState
 from streams.core.telemetry import Offline, Online, Rep, Telemetry
 from streams.core.topics import CONTROLLER_STATE, TELEMETRY
 from streams.core.turn import Turn
+
+LARGE_BYTES = 16_384
+"""A state above it is compressed, in bytes: half of what a state may have, and more than nearly all have."""
+
+ZLIB_MARK = b"x"
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -73,12 +79,13 @@ class Controller:
         return turn.state, turn.records
 
     def save(self, state: MachineState) -> bytes:
-        """Write a state."""
-        return self._encode(state)
+        """Write a state; a large one is compressed, for most of it are ids that repeat each other."""
+        saved = self._encode(state)
+        return zlib.compress(saved) if len(saved) > LARGE_BYTES else saved
 
     def restore(self, saved: bytes) -> MachineState:
-        """Read a state."""
-        return self._decode(saved)
+        """Read a state; a compressed one begins with its own mark, which no MessagePack array begins with."""
+        return self._decode(zlib.decompress(saved) if saved[:1] == ZLIB_MARK else saved)
 
     def alarm(self, record: Record, detail: str) -> Sequence[NewRecord]:
         """Tell the operator that a machine's state is frozen."""

@@ -9,6 +9,7 @@ from streams.core.records import MSGPACK_TYPE, Header, NewRecord, Record, cloud_
 from streams.core.results import (
     Metric,
     Notice,
+    PainReported,
     PatientFact,
     PatientScreened,
     PlanEdited,
@@ -39,7 +40,7 @@ def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> l
                     TELEMETRY, command.machine, output, ce_id=f"{command.command_id}/plan", now_ms=now_ms, extra=extra
                 )
             ]
-        case PlanRequested() | PlanEdited() | PatientScreened():
+        case PlanRequested() | PlanEdited() | PatientScreened() | PainReported():
             return [_record(PATIENT, output.patient, output, ce_id=output.id, now_ms=now_ms, extra=extra)]
         case SessionSummarised(patient=str(patient)):
             return [

@@ -2,6 +2,7 @@
 
 A *plan* is what a clinician decided for an exercise and a side; a *series* is how it goes with one machine setting and
 one intent (science.md 5). Increases live per series; trouble anywhere takes the clean sessions of all series away.
+The pain between sessions and the balance of pairs belong to the patient as a whole.
 """
 
 import hashlib
@@ -9,20 +10,23 @@ import hashlib
 import msgspec
 from msgspec.structs import replace
 
+from streams.core.adaptive import Model
+from streams.core.balance_record import Records
+from streams.core.baseline import Baseline
+from streams.core.course import Course, Window
+from streams.core.diary import DAY_MS, Diary
 from streams.core.results import PlanRequested
 from streams.core.telemetry import Intent, Prescription, Screening, Side
 
-DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 
-MAX_BYTES = 16_384
-"""Largest state in bytes, half of what a stage may keep of one key; about 25 series fit. When it is reached, the oldest
-series of the plan that was used least recently is forgotten, and forgetting only ever lowers a load."""
+MAX_BYTES = 24_576
+"""Largest state in bytes, three quarters of what a stage may keep of one key; about a dozen series fit with all that
+was learned of them. When it is reached, the oldest series of the plan that was used least recently is forgotten, and
+forgetting only ever lowers a load."""
 
 MAX_SEEN = 128
 """Facts that are remembered as seen; a restart repeats those of the last 250 ms, which is a handful."""
-
-Window = tuple[float, float]
 
 
 class PastSession(msgspec.Struct, frozen=True, array_like=True):
@@ -63,11 +67,22 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     past: tuple[PastSession, ...] = ()
     pain_session: str | None = None
     week: tuple[tuple[int, float], ...] = ()
+    easing_ms: int | None = None
+    eased_ms: int | None = None
+    extra_set: bool = False
+    course: Course | None = None
+    baseline: Baseline | None = None
+    model: Model | None = None
 
     @property
     def load_N(self) -> float:  # noqa: N802 - SI symbols keep their case
         """The load in force: what is settled, or less if less was prescribed since."""
         return self.settled.load_N if self.proposed is None else min(self.settled.load_N, self.proposed.load_N)
+
+    @property
+    def sets(self) -> int:
+        """The sets in force: fewer that were prescribed stay fewer, trained or not (S7)."""
+        return self.settled.sets if self.proposed is None else min(self.settled.sets, self.proposed.sets)
 
     def week_low_N(self, now_ms: int) -> float:  # noqa: N802 - SI symbols keep their case
         """Return the lowest load in N prescribed in the last 7 days; the load in force counts as prescribed."""
@@ -75,7 +90,11 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a clinician decided for an exercise and a side, and its series, the one used last at the end."""
+    """What a clinician decided for an exercise and a side, and its series, the one used last at the end.
+
+    `times` are those of its last sessions in ms, for attendance, `work` the concentric work of the sessions of the last
+    7 days in J, with their times in ms.
+    """
 
     exercise: str
     side: Side
@@ -85,13 +104,26 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     edited_ms: int | None = None
     series: tuple[Series, ...] = ()
     pain_session: str | None = None
+    reps_max: int | None = None
+    tul_max_s: float | None = None
+    per_week: float | None = None
+    goal_load_N: float | None = None
+    mvt: float | None = None
+    times: tuple[int, ...] = ()
+    work: tuple[tuple[int, float], ...] = ()
+
+    def work_J(self, now_ms: int) -> float:  # noqa: N802 - SI symbols keep their case
+        """Return the concentric work of the last 7 days in J."""
+        return sum(work_J for at_ms, work_J in self.work if at_ms >= now_ms - WEEK_MS)
 
 
 class PatientState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Screening, plans (the one used last at the end), and the digests of the facts seen last."""
+    """Screening, plans (the one used last at the end), pain, balance, and the digests of the facts seen last."""
 
     screening: Screening | None = None
     plans: tuple[Plan, ...] = ()
+    diary: Diary = Diary()
+    records: Records = ()
     seen: tuple[bytes, ...] = ()
 
 
@@ -150,11 +182,12 @@ def find_series(plan: Plan, settings: str, intent: Intent) -> Series | None:
 
 def open_series(plan: Plan, base: Prescription, settings: str, intent: Intent) -> Series:
     """Begin a series: with the clinician's prescription, but never above what the plan's other series came down to."""
-    load_N, window = base.load_N, window_of(base)
+    load_N, sets, window = base.load_N, base.sets, window_of(base)
     for other in plan.series:
-        load_N, window = min(load_N, other.load_N), overlap(window, window_of(other.settled))
+        load_N, sets = min(load_N, other.load_N), min(sets, other.settled.sets)
+        window = overlap(window, window_of(other.settled))
     owed = [one for one in (plan.pain_session, *(other.pain_session for other in plan.series)) if one is not None]
-    settled = with_window(replace(base, load_N=load_N), window)
+    settled = with_window(replace(base, load_N=load_N, sets=sets), window)
     return Series(settings=settings, intent=intent, settled=settled, pain_session=owed[0] if owed else None)
 
 
@@ -193,6 +226,7 @@ def _without_oldest(plan: Plan) -> Plan:
     base = plan.base
     if base is not None:
         kept = overlap(window_of(base), window_of(gone.settled))
-        base = with_window(replace(base, load_N=min(base.load_N, gone.load_N)), kept)
+        lower = replace(base, load_N=min(base.load_N, gone.load_N), sets=min(base.sets, gone.settled.sets))
+        base = with_window(lower, kept)
     owed = plan.pain_session if gone.pain_session is None else gone.pain_session
     return replace(plan, base=base, series=tuple(others), pain_session=owed)

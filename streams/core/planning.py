@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from streams.core import codec, patient_state, planner, policy
+from streams.core import codec, muscles, patient_state, planner, policy
 from streams.core.errors import Malformed
+from streams.core.muscles import Catalogue
 from streams.core.outputs import quarantine_notice, to_records
 from streams.core.patient_state import PatientState
 from streams.core.policy import Policy
@@ -22,14 +23,15 @@ class Learned(msgspec.Struct, frozen=True):
 
 
 class Planner:
-    """The stage keyed by patient. Pure: it holds nothing but the policy."""
+    """The stage keyed by patient. Pure: it holds nothing but the policy and what is known of machines."""
 
     name = "plan"
     topic = PATIENT
     state_topic = PLANNER_STATE
 
-    def __init__(self, chosen: Policy = policy.DEFAULT) -> None:
+    def __init__(self, chosen: Policy = policy.DEFAULT, machines: Catalogue = muscles.NONE) -> None:
         self._policy = chosen
+        self._machines = machines
         self._digest = policy.digest(chosen)
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(PatientState).decode
@@ -45,7 +47,7 @@ class Planner:
     def step(self, state: PatientState, item: Learned, now_ms: int) -> tuple[PatientState, Sequence[NewRecord]]:
         """Take in one fact."""
         fact = item.fact
-        state, outputs = planner.step(state, fact, fact.id, now_ms, self._policy, self._digest)
+        state, outputs = planner.step(state, fact, fact.id, now_ms, self._policy, self._digest, self._machines)
         return state, [record for output in outputs for record in to_records(output, now_ms, item.trace)]
 
     def save(self, state: PatientState) -> bytes:

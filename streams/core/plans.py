@@ -2,6 +2,7 @@
 
 import msgspec
 
+from streams.core.adaptive import Model
 from streams.core.baseline import Baseline
 from streams.core.commands import Command
 from streams.core.envelope import Known
@@ -12,13 +13,15 @@ class PlanMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     """The planner's answer to a session request: the command it wishes, and what it knows of the patient.
 
     `known` holds the planner's half of the facts that the envelope judges by; the controller adds the machine's half.
-    `baseline` is what the patient's own accepted reps were like so far, at this load and tempo.
+    `baseline` is what the patient's own accepted reps were like so far, at this load and tempo, `model` what
+    the adaptive model has learned of them.
     """
 
     boot_id: str
     command: Command
     known: Known
     baseline: Baseline | None = None
+    model: Model | None = None
     machine: str | None = None
     schema_version: SchemaVersion = 1
 

@@ -28,13 +28,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     heartbeat_missed: Annotated[int, Meta(ge=1, le=20, extra=_tag("missed heartbeats: STOP", "default"))] = 3
     pain_stop: Annotated[int, Meta(ge=3, le=8, extra=_tag("pain above it ends the exercise", "literature"))] = 5
     pain_resume_cut_pct: Annotated[
-        float, Meta(ge=5.0, le=100.0, extra=_tag("next session's load after pain_stop", "default"))
+        float, Meta(ge=5.0, le=100.0, extra=_tag("load cut of the session after pain_stop", "default"))
     ] = 20.0
     pain_caution: Annotated[int, Meta(ge=1, le=5, extra=_tag("pain from it on lowers the load", "literature"))] = 3
-    pain_rise: Annotated[int, Meta(ge=1, le=5, extra=_tag("rise since the session's start", "literature"))] = 2
+    pain_rise: Annotated[
+        int, Meta(ge=1, le=5, extra=_tag("rise since the session's start that lowers it, too", "literature"))
+    ] = 2
     pain_cut_pct: Annotated[float, Meta(ge=5.0, le=50.0, extra=_tag("load cut by pain_reduce", "default"))] = 10.0
     pain_rom_back_deg: Annotated[
-        float, Meta(ge=0.0, le=30.0, extra=_tag("range kept away from the painful angle", "default"))
+        float, Meta(ge=0.0, le=30.0, extra=_tag("distance kept from the painful angle", "default"))
     ] = 5.0
     hold_invalid_fraction: Annotated[
         float, Meta(ge=0.05, le=0.5, extra=_tag("share of invalid reps that holds", "default"))
@@ -43,7 +45,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     vl_stop_pct: Annotated[float, Meta(ge=15.0, le=30.0, extra=_tag("velocity loss that ends a set", "literature"))] = (
         20.0
     )
-    vl_min_reps: Annotated[int, Meta(ge=3, le=10, extra=_tag("valid reps before it may", "measured"))] = 4
+    vl_min_reps: Annotated[int, Meta(ge=3, le=10, extra=_tag("reps with a velocity before it may", "measured"))] = 4
     vl_amber_pct: Annotated[float, Meta(ge=5.0, le=30.0, extra=_tag("velocity loss shown in amber", "literature"))] = (
         10.0
     )
@@ -79,22 +81,34 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     recovery_min: Annotated[
         float, Meta(ge=0.7, le=1.0, extra=_tag("set's best over the first set's", "literature"))
     ] = 0.90
-    rest_step_s: Annotated[float, Meta(ge=5.0, le=60.0, extra=_tag("rest added", "default"))] = 30.0
+    rest_step_s: Annotated[float, Meta(ge=5.0, le=60.0, extra=_tag("rest added at a time", "default"))] = 30.0
     rest_max_s: Annotated[float, Meta(ge=60.0, le=180.0, extra=_tag("longest rest asked for", "literature"))] = 180.0
-    unsteady_sd: Annotated[float, Meta(ge=1.0, le=4.0, extra=_tag("deviations over the own mean", "default"))] = 2.0
-    unsteady_ratio: Annotated[float, Meta(ge=1.05, le=3.0, extra=_tag("ratio to the own mean", "default"))] = 1.25
+    unsteady_sd: Annotated[
+        float, Meta(ge=1.0, le=4.0, extra=_tag("standard deviations over the own mean: unsteady", "default"))
+    ] = 2.0
+    unsteady_ratio: Annotated[
+        float, Meta(ge=1.05, le=3.0, extra=_tag("ratio to the own mean: unsteady", "default"))
+    ] = 1.25
     unsteady_vl_pct: Annotated[
         float, Meta(ge=5.0, le=20.0, extra=_tag("velocity loss below which unsteadiness is not fatigue", "default"))
     ] = 10.0
     progress_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("clean sessions before a rise", "standard"))] = 2
-    progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load", "literature"))] = 5.0
+    progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load at once", "literature"))] = (
+        5.0
+    )
     week_cap_pct: Annotated[float, Meta(ge=1.0, le=10.0, extra=_tag("rise within 7 days", "default"))] = 10.0
-    rom_amber_pct: Annotated[float, Meta(ge=80.0, le=100.0, extra=_tag("completeness of every rep", "default"))] = 90.0
-    tempo_tol_pct: Annotated[float, Meta(ge=5.0, le=50.0, extra=_tag("median tempo error", "default"))] = 15.0
+    rom_amber_pct: Annotated[
+        float, Meta(ge=80.0, le=100.0, extra=_tag("completeness below which a rep is short", "default"))
+    ] = 90.0
+    tempo_tol_pct: Annotated[
+        float, Meta(ge=5.0, le=50.0, extra=_tag("median tempo error that allows a rise", "default"))
+    ] = 15.0
     rpe_max: Annotated[int, Meta(ge=4, le=8, extra=_tag("exertion that still allows a rise", "literature"))] = 7
     pain_ok: Annotated[int, Meta(ge=0, le=2, extra=_tag("pain that still allows a rise", "literature"))] = 2
     reps_over: Annotated[int, Meta(ge=1, le=5, extra=_tag("reps over target in the last set", "literature"))] = 1
-    tul_progress_s: Annotated[float, Meta(ge=60.0, le=180.0, extra=_tag("time under load", "literature"))] = 120.0
+    tul_progress_s: Annotated[
+        float, Meta(ge=60.0, le=180.0, extra=_tag("time under load that earns a rise", "literature"))
+    ] = 120.0
     gap_days: Annotated[
         tuple[int, int, int], Meta(extra=_tag("days since the last session: first, second cut, new start", "default"))
     ] = (14, 28, 56)

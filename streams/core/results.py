@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from streams.core.adaptive import Model
 from streams.core.baseline import Baseline
 from streams.core.limits import SchemaVersion
 from streams.core.telemetry import Capabilities, Intent, PainMoment, Prescription, Screening, Side
@@ -77,7 +78,9 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     """One session in numbers, for the planner and for history.
 
     `rules_fired` counts the commands of each rule. `load_N` is the load in force when the session ended, and
-    `start_load_N` the one that it began with. `baseline` is what the accepted reps of this session alone were like.
+    `start_load_N` the one that it began with. `baseline` is what the accepted reps of this session alone were like,
+    `model` what the adaptive model knows after it.
+    `corrected` says that gravity, cam and friction were taken out of the force of every rep; None is unknown.
     """
 
     session: str
@@ -104,6 +107,26 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     pain_start: int | None = None
     baseline: Baseline | None = None
     torque_by_bin: tuple[float | None, ...] | None = None
+    model: Model | None = None
+    corrected: bool | None = None
+
+
+class PatientAssessed(_Result, frozen=True, kw_only=True, tag="patient_assessed"):
+    """What is known of a patient at one exercise after a session: strength, balance, and the load that is proposed.
+
+    `load_N` is in force, `sessions` counts for learning and `clean_sessions` for progress.
+    """
+
+    patient: str
+    exercise: str
+    side: Side
+    intent: Intent
+    settings: str
+    load_N: float
+    sessions: int
+    clean_sessions: int
+    values: Mapping[str, float]
+    undefined: Mapping[str, str]
 
 
 class CommandClosed(_Result, frozen=True, kw_only=True, tag="command_closed"):
@@ -124,7 +147,7 @@ class Notice(_Result, frozen=True, kw_only=True, tag="notice"):
     detail: str
 
 
-Metric = RepMeasured | SetSummarised | SessionSummarised | CommandClosed | Notice
+Metric = RepMeasured | SetSummarised | SessionSummarised | PatientAssessed | CommandClosed | Notice
 """What the metric topic carries."""
 
 

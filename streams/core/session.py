@@ -1,12 +1,17 @@
-"""Session: what the controller remembers of a machine, its running session and set. Frozen, bounded, serialisable.
+"""Session: what the controller remembers of a machine and its running session. Frozen, bounded, serialisable.
 
-Every list has a bound, so that a state stays below `stage.MAX_STATE_BYTES` whatever a machine sends.
+Every list has a bound, so that a state stays below `stage.MAX_STATE_BYTES` whatever a machine sends. The running set
+is in sets.py, what is learned for later sessions in learning.py.
 """
 
 import msgspec
 
+from streams.core.adaptive import Model
+from streams.core.baseline import Baseline
 from streams.core.commands import Command
+from streams.core.learning import Learned
 from streams.core.measure import Measured
+from streams.core.sets import SetState
 from streams.core.telemetry import (
     Ack,
     Capabilities,
@@ -24,14 +29,8 @@ MAX_HELD = 8
 LATE_MS = 2_000
 """How long a later message waits for an earlier one, in ms of log time. After that the earlier one counts as lost."""
 
-MAX_REPS_KEPT = 60
-"""Reps of the running set that are kept; a set of 60 reps lasts several minutes. Older ones leave the window."""
-
 MAX_PENDING = 8
 """Commands of one machine that may wait for their acknowledgement; one more ends the oldest as expired."""
-
-MAX_FIRED = 16
-"""Rules of a set, with repetitions, that are remembered: more than there are that act more than once."""
 
 MAX_CLOSED = 32
 """Ids of closed commands that are remembered, so that a late acknowledgement can't close one twice."""
@@ -87,68 +86,31 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     tries: int = 1
 
 
-class RepNote(msgspec.Struct, frozen=True, array_like=True):
-    """What later decisions need of one received rep; None where the metric is undefined.
-
-    `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
-    """
-
-    id: str
-    number: int
-    valid: bool
-    accepted: bool
-    is_fast: bool
-    velocity: float | None
-    range_of_motion: float | None
-    rom_completeness_pct: float | None
-    tempo_error_pct: float | None
-    time_under_load_s: float | None
-    work_J: float | None
-    peak_force: float | None
-    concentric_s: float | None = None
-    eccentric_s: float | None = None
-    is_bounced: bool = False
-    is_paused: bool = False
-    steadiness_pct: float | None = None
-    tremor_pct: float | None = None
-    end_range_force: float | None = None
-
-
-class SetState(msgspec.Struct, frozen=True, array_like=True):
-    """The running set. `fired` are the rules that acted in it, `missing` the count of lost messages."""
-
-    number: int
-    load_N: float
-    reps: tuple[RepNote, ...] = ()
-    received: int = 0
-    invalid: int = 0
-    accepted: int = 0
-    missing: int = 0
-    held: bool = False
-    fired: tuple[str, ...] = ()
-    commands: tuple[str, ...] = ()
-    rpe: int | None = None
-
-    @property
-    def valid(self) -> tuple[RepNote, ...]:
-        """The valid reps, in order."""
-        return tuple(rep for rep in self.reps if rep.valid)
-
-    @property
-    def fast(self) -> tuple[RepNote, ...]:
-        """The valid reps of which velocity loss is known, in order."""
-        return tuple(rep for rep in self.reps if rep.valid and rep.is_fast and rep.velocity is not None)
-
-    @property
-    def valid_count(self) -> int:
-        """How many reps of the set were valid, kept or not."""
-        return self.received - self.invalid
-
-
 class SessionState(msgspec.Struct, frozen=True, array_like=True):
     """The running session, or the one that was requested and has not `started` yet.
 
-    `between` are the rules that acted since the last set ended; `over` says that nothing more is to be done today.
+    Parameters
+    ----------
+    over : bool
+        Whether nothing more is to be done today.
+    prescription : Prescription or None
+        What is to be done; what rules 2 and 10 took off it is off.
+    between : tuple of str
+        The rules that acted since the last set ended.
+    limit : tuple of (float, float) or None
+        The window in m or rad that rule 5 has left of the prescribed one for this session.
+    baseline, learned : Baseline or None, Learned
+        What the patient's reps were like in earlier sessions, and what they are like in this one.
+    first_best : float or None
+        Best mean velocity of the first set that has one, in m/s or rad/s.
+    rest_extended : int
+        Which set's end, counted from 1, lengthened the rest last; 0 is none.
+    noticed : tuple of str
+        What was told once already.
+    model : Model or None
+        What the adaptive model knows of the patient at this series; None is the population's prior.
+    set_ended_us : int or None
+        Device clock in us at the end of the last set.
     """
 
     id: str
@@ -180,10 +142,31 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     work_J: float | None = None
     between: tuple[str, ...] = ()
     set: SetState | None = None
+    limit: tuple[float, float] | None = None
+    baseline: Baseline | None = None
+    learned: Learned = Learned()
+    first_best: float | None = None
+    rest_extended: int = 0
+    noticed: tuple[str, ...] = ()
+    model: Model | None = None
+    set_ended_us: int | None = None
+
+    @property
+    def prescribed_window(self) -> tuple[float, float] | None:
+        """The prescribed window in m or rad; None if there is none or only half of one."""
+        told = self.prescription
+        if told is None or told.window_lo is None or told.window_hi is None:
+            return None
+        return told.window_lo, told.window_hi
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The window in force, in m or rad."""
+        return self.prescribed_window if self.limit is None else self.limit
 
 
 class MachineState(msgspec.Struct, frozen=True, array_like=True):
-    """All that the controller remembers of one machine."""
+    """All that the controller remembers of one machine; `screened_seq` is the last screening's place in this boot."""
 
     machine: str
     boot: Boot | None = None
@@ -196,3 +179,4 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     session: SessionState | None = None
     pending: tuple[Pending, ...] = ()
     closed: tuple[str, ...] = ()
+    screened_seq: int = -1

@@ -4,50 +4,18 @@ Rules, conditions, actions and bounds are those of docs/science.md, section 7.2.
 situation and the policy; it returns what it wants done and why.
 """
 
-import math
-from collections.abc import Sequence
-from typing import Literal
-
-import msgspec
-
-from streams.core import fatigue
+from streams.core.baseline import LOAD_BAND, Baseline
 from streams.core.commands import Change, Evidence
+from streams.core.fatigue_rules import paced_fatigue_stop, rest_extend, velocity_loss_stop
+from streams.core.form_rules import rom_limit, rom_shortfall, tempo_or_bounce, unsteady_reduce
 from streams.core.policy import Policy
 from streams.core.rule import Match, Rule
-from streams.core.session import RepNote, SessionState, SetState
-from streams.core.telemetry import ButtonPressed, Capabilities, Event, FaultRaised, Screened, SymptomReported
-
-LinkLoss = Literal["offline", "rebooted", "heartbeat_lost"]
-"""How a machine was lost: its last will, another boot, or a hole in its own clock."""
-
-MIN_WINDOW_SHARE = 0.2
-"""Least share of the window that must be left when it is tightened; below it a movement is none (2.4)."""
+from streams.core.session import SessionState
+from streams.core.situation import MIN_WINDOW_SHARE, WINDOW_DECIMALS, Situation, lowered, range_step
+from streams.core.telemetry import ButtonPressed, Event, FaultRaised, Screened, SymptomReported
 
 MIN_REFERENCE_REPS = 3
 """Accepted reps of the set that make its largest peak force a reference."""
-
-
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rules see: the cause, the session, the set, and what the machine can do."""
-
-    cause: str
-    session: SessionState | None
-    locked: bool = False
-    capabilities: Capabilities | None = None
-    event: Event | None = None
-    link_loss: LinkLoss | None = None
-
-    @property
-    def set(self) -> SetState | None:
-        """The running set."""
-        return None if self.session is None else self.session.set
-
-    @property
-    def fired(self) -> tuple[str, ...]:
-        """The rules that already acted in this set, or since the last one."""
-        if self.set is not None:
-            return self.set.fired
-        return () if self.session is None else self.session.between
 
 
 def _stop(situation: Situation, *evidence: tuple[str, float | str]) -> Match:
@@ -61,7 +29,13 @@ def _stop(situation: Situation, *evidence: tuple[str, float | str]) -> Match:
 
 
 def emergency_stop(situation: Situation, policy: Policy) -> Match | None:
-    """0: a red flag, the stop button, a fault, a lost machine, or a force far beyond the patient's own peak."""
+    """0: danger stops the machine: the load goes to its minimum, locked until a clinician releases it.
+
+    Danger is any symptom, the stop button, any fault, a screening with a red flag, a lost link, or a peak force above
+    `spike_ratio` of the patient's own. That is the largest of at least 3 accepted reps before in the set, else that of
+    earlier sessions at a load within 10 %; where there is neither, force is not asked. A link is lost by the last will,
+    by another boot, or by a silence of the device clock of more than `heartbeat_s` times `heartbeat_missed`.
+    """
     if situation.link_loss is not None:
         return None if situation.session is None else _stop(situation, ("link", situation.link_loss))
     danger = _danger(situation.event)
@@ -86,17 +60,31 @@ def _danger(event: Event | None) -> tuple[str, str] | None:
 
 def _force_spike(situation: Situation, policy: Policy) -> Match | None:
     reps = () if situation.set is None else situation.set.reps
-    own = [rep.peak_force for rep in reps[:-1] if rep.accepted and rep.peak_force is not None]
-    if len(own) < MIN_REFERENCE_REPS or not reps or reps[-1].peak_force is None:
-        return None
-    peak, reference = reps[-1].peak_force, max(own)
-    if peak <= policy.spike_ratio * reference:
+    peak = reps[-1].peak_force if reps else None
+    reference = _own_peak(situation)
+    if peak is None or reference is None or peak <= round(policy.spike_ratio * reference, 6):
         return None
     return _stop(situation, ("peak_force", peak), ("peak_force_reference", reference))
 
 
+def _own_peak(situation: Situation) -> float | None:
+    """Return the largest peak force of the set's accepted reps before this one, else that of earlier sessions."""
+    session, running = situation.session, situation.set
+    if session is None or running is None:
+        return None
+    own = [rep.peak_force for rep in running.reps[:-1] if rep.accepted and rep.peak_force is not None]
+    if len(own) >= MIN_REFERENCE_REPS:
+        return max(own)
+    return None if session.baseline is None else _in_band(session.baseline, session.load_N)
+
+
+def _in_band(baseline: Baseline, load_N: float | None) -> float | None:
+    is_near = load_N is not None and abs(load_N - baseline.load_N) <= LOAD_BAND * baseline.load_N + 1e-9
+    return baseline.peak_force if is_near else None
+
+
 def pain_stop(situation: Situation, policy: Policy) -> Match | None:
-    """1: pain above the limit ends the exercise for today."""
+    """1: pain above `pain_stop` ends the exercise for today."""
     match situation.event:
         case SymptomReported(pain_nrs=int(pain)) if pain > policy.pain_stop and situation.session is not None:
             return None if situation.session.over else Match(action="end_exercise", evidence=_pain(situation, pain))
@@ -104,14 +92,18 @@ def pain_stop(situation: Situation, policy: Policy) -> Match | None:
 
 
 def pain_reduce(situation: Situation, policy: Policy) -> Match | None:
-    """2: pain in the caution zone, or well above the start, takes load off and keeps away from the painful angle."""
+    """2: pain from `pain_caution` on, or `pain_rise` above the start, takes off `pain_cut_pct` of the load, once a set.
+
+    If a painful position inside the prescribed window was told, its nearer end moves to `pain_rom_back_deg` before it
+    (in metres as many percent of the window), as long as a fifth of the window is left.
+    """
     match situation.event:
         case SymptomReported(pain_nrs=int(pain), position=position) if situation.session is not None:
             if not (pain >= policy.pain_caution or _has_risen(situation.session, pain, policy)):
                 return None
             if "pain_reduce" in situation.fired:
                 return None
-            changes = (*_lower(situation, policy.pain_cut_pct), *_keep_away(situation, position, policy))
+            changes = (*lowered(situation, policy.pain_cut_pct), *_keep_away(situation, position, policy))
             return Match(action="lower_load", evidence=_pain(situation, pain), changes=changes) if changes else None
     return None
 
@@ -129,41 +121,32 @@ def _pain(situation: Situation, pain: int) -> tuple[Evidence, ...]:
     )
 
 
-def _lower(situation: Situation, cut_pct: float) -> tuple[Change, ...]:
-    """Lower the load by a share of the value in force, down to the machine's grid, never below its minimum."""
-    machine, session = situation.capabilities, situation.session
-    if machine is None or session is None or session.load_N is None:
-        return ()
-    wanted_N = session.load_N * (1.0 - cut_pct / 100.0)
-    steps = math.floor((wanted_N - machine.load_min_N) / machine.load_step_N + 1e-9)
-    new_N = round(machine.load_min_N + max(steps, 0) * machine.load_step_N, 3)
-    if new_N >= session.load_N:
-        return ()
-    return (Change(quantity="load_N", old=session.load_N, new=new_N, bound=machine.load_min_N),)
-
-
 def _keep_away(situation: Situation, position: float | None, policy: Policy) -> tuple[Change, ...]:
     """Move the nearer end of the window to 5 degrees before the painful position; 5 % of the window in metres."""
     session, machine = situation.session, situation.capabilities
-    prescription = None if session is None else session.prescription
-    if position is None or machine is None or prescription is None:
+    window = None if session is None else session.window
+    prescribed = None if session is None else session.prescribed_window
+    if position is None or machine is None or window is None or prescribed is None:
         return ()
-    lo, hi = prescription.window_lo, prescription.window_hi
-    if lo is None or hi is None or not lo < position <= hi:
+    lo, hi = prescribed
+    if not lo < position <= hi:
         return ()
-    back = policy.pain_rom_back_deg
-    margin = math.radians(back) if machine.position_unit == "rad" else (hi - lo) * back / 100.0
+    margin = range_step(machine, prescribed, policy.pain_rom_back_deg)
     is_high = hi - position <= position - lo
-    new = round(position - margin if is_high else position + margin, 6)
+    new = round(position - margin if is_high else position + margin, WINDOW_DECIMALS)
     if (new - lo if is_high else hi - new) < MIN_WINDOW_SHARE * (hi - lo):
         return ()  # no movement would be left; the load goes down all the same
     if is_high:
-        return (Change(quantity="window_hi", old=hi, new=new, bound=hi),)
-    return (Change(quantity="window_lo", old=lo, new=new, bound=lo),)
+        return (Change(quantity="window_hi", old=window[1], new=new, bound=hi),) if new < window[1] else ()
+    return (Change(quantity="window_lo", old=window[0], new=new, bound=lo),) if new > window[0] else ()
 
 
 def data_hold(situation: Situation, policy: Policy) -> Match | None:
-    """4: too many invalid reps, or a lost message: nothing is decided from this set but a stop."""
+    """4: a lost message, or too many invalid reps, hold the set: only rules 0-3 act on it.
+
+    Too many are more than `hold_invalid_fraction` of at least `hold_min_reps`. It ends when the share falls or with the
+    set; what was lost stays lost.
+    """
     running = situation.set
     if running is None:
         return None
@@ -174,34 +157,6 @@ def data_hold(situation: Situation, policy: Policy) -> Match | None:
         return None
     counts = {"received": running.received, "invalid": running.invalid, "missing_seq": running.missing}
     return Match(action=None, evidence=tuple(Evidence(situation.cause, name, n) for name, n in counts.items()))
-
-
-def velocity_loss_stop(situation: Situation, policy: Policy) -> Match | None:
-    """6: two consecutive valid reps at or beyond the velocity loss limit, against the mean of the three fastest."""
-    running = situation.set
-    if running is None or "velocity_loss_stop" in running.fired:
-        return None
-    moved = [(rep, rep.velocity) for rep in running.fast if rep.velocity is not None]
-    if [rep for rep, _ in moved[-2:]] != list(running.valid[-2:]):  # another kind of rep came between: not consecutive
-        return None
-    loss_pct = fatigue.velocity_loss_robust([velocity for _, velocity in moved])
-    last_two = [loss for loss in loss_pct[-2:] if loss is not None and round(loss, 3) >= policy.vl_stop_pct]
-    if len(moved) < policy.vl_min_reps or len(last_two) < 2:  # noqa: PLR2004 - "two consecutive" is the rule (S15)
-        return None
-    velocities = [velocity for _, velocity in moved]
-    told: list[Evidence] = []
-    for n, loss in zip((len(moved) - 1, len(moved)), last_two, strict=True):
-        told += _loss_evidence(moved[n - 1][0], velocities[:n], loss)
-    return Match(action="end_set", evidence=tuple(told))
-
-
-def _loss_evidence(rep: RepNote, velocities: Sequence[float], loss_pct: float) -> tuple[Evidence, ...]:
-    reference = sum(sorted(velocities)[-3:]) / 3.0
-    return (
-        Evidence(rep.id, "mean_velocity", velocities[-1]),
-        Evidence(rep.id, "velocity_reference", round(reference, 6)),
-        Evidence(rep.id, "velocity_loss_robust_pct", round(loss_pct, 3)),
-    )
 
 
 SESSION_RULES: tuple[Rule[Situation], ...] = (
@@ -238,12 +193,71 @@ SESSION_RULES: tuple[Rule[Situation], ...] = (
         source="[default]",
     ),
     Rule(
+        priority=5,
+        id="rom_limit",
+        moments=("rep",),
+        match=rom_limit,
+        parameters=("rom_over_pct", "rom_step_deg"),
+        source="[default]; Steele 2013 [literature]",
+    ),
+    Rule(
         priority=6,
         id="velocity_loss_stop",
         moments=("rep",),
         match=velocity_loss_stop,
         parameters=("vl_stop_pct", "vl_min_reps"),
         source="Pareja-Blanco 2017 [literature]; [measured]",
+    ),
+    Rule(
+        priority=7,
+        id="paced_fatigue_stop",
+        moments=("rep",),
+        match=paced_fatigue_stop,
+        parameters=(
+            "votes_needed",
+            "tul_cap_s",
+            "vote_tempo_ratio",
+            "vote_rom_fraction",
+            "vote_force_fraction",
+            "vote_force_min_rep",
+            "vote_rpe_over",
+            "rom_over_pct",
+            "unsteady_sd",
+            "unsteady_ratio",
+        ),
+        source="Kieser [literature]; [default]",
+    ),
+    Rule(
+        priority=8,
+        id="rom_shortfall",
+        moments=("rep",),
+        match=rom_shortfall,
+        parameters=("rom_amber_pct", "form_cut_pct"),
+        source="[default]",
+    ),
+    Rule(
+        priority=9,
+        id="tempo_or_bounce",
+        moments=("rep",),
+        match=tempo_or_bounce,
+        parameters=("tempo_fast_fraction", "form_cut_pct"),
+        source="[default]",
+    ),
+    Rule(
+        priority=10,
+        id="rest_extend",
+        moments=("set_end",),
+        match=rest_extend,
+        parameters=("recovery_min", "rest_step_s", "rest_max_s"),
+        source="Grgic 2018 [literature]",
+    ),
+    Rule(
+        priority=11,
+        id="unsteady_reduce",
+        moments=("rep",),
+        match=unsteady_reduce,
+        parameters=("unsteady_sd", "unsteady_ratio", "unsteady_vl_pct", "form_cut_pct"),
+        source="Parrella 2026 [literature]; [default]",
     ),
 )
 """In order of priority."""

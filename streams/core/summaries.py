@@ -1,69 +1,22 @@
-"""Summaries: a set and a session in numbers, from the notes that were taken of their reps."""
+"""Summaries: a set and a session in one record each, from the notes that were taken of their reps."""
 
-from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from msgspec.structs import replace
 
-from streams.core import fatigue
+from streams.core import fatigue, foresight, learning
 from streams.core.results import SessionSummarised, SetSummarised
-from streams.core.session import MAX_TEMPO_ERRORS, RepNote, SessionState, SetState
-
-DECIMALS = 6
-"""Precision of a stored summary: finer than any sensor, coarse enough that no last bit shows."""
-
-Reading = float | str
-"""A value, or the reason why there is none."""
-
-
-def _of(
-    values: Sequence[float | None], pick: Callable[[list[float]], float | None], unknown: str = "too_few_reps"
-) -> Reading:
-    """Pick from what is known; `unknown` is the reason if there are values to pick from, and none is known."""
-    known = [value for value in values if value is not None]
-    if values and not known:
-        return unknown
-    picked = pick(known) if known else None
-    return "too_few_reps" if picked is None else round(picked, DECIMALS)
-
-
-def set_values(running: SetState, intent: str) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the set's metrics that are defined, and the reasons of those that are not."""
-    valid = running.valid
-    velocities = [rep.velocity for rep in running.fast]
-    roms = [rep.range_of_motion for rep in valid]
-    paced = "wrong_intent" if intent != "max" else None
-    readings: dict[str, Reading] = {
-        "best_mean_velocity": _of([rep.velocity for rep in valid], max, "gap"),
-        "velocity_loss_pct": paced or _of(velocities, fatigue.loss_best_to_last),
-        "velocity_loss_last_two_pct": paced or _of(velocities, fatigue.loss_best_to_mean_of_last_two),
-        "velocity_loss_robust_pct": paced or _of(velocities, lambda known: fatigue.velocity_loss_robust(known)[-1]),
-        "rom_decay_pct": _of(roms, fatigue.rom_decay),
-        "rom_cv_pct": _of(roms, fatigue.rom_cv),
-        "time_under_load_s": _of([rep.time_under_load_s for rep in valid], sum),
-        "work_J": _of([rep.work_J for rep in valid], sum, "no_channel"),
-        "best_peak_force": _of([rep.peak_force for rep in valid], max, "no_channel"),
-    }
-    return split(readings)
-
-
-def split(readings: Mapping[str, Reading]) -> tuple[dict[str, float], dict[str, str]]:
-    """Part readings into values and reasons.
-
-    Examples
-    --------
-    >>> split({"work_J": 3.0, "rom_cv_pct": "too_few_reps"})
-    ({'work_J': 3.0}, {'rom_cv_pct': 'too_few_reps'})
-    """
-    values = {name: value for name, value in readings.items() if not isinstance(value, str)}
-    return values, {name: value for name, value in readings.items() if isinstance(value, str)}
+from streams.core.session import MAX_TEMPO_ERRORS, SessionState
+from streams.core.set_metrics import DECIMALS, Reading, picked, set_values, split
+from streams.core.sets import RepNote, SetState
 
 
 def summarise_set(
     session: SessionState, running: SetState, *, machine: str, cause: str, now_ms: int, ended_by: str
 ) -> SetSummarised:
     """Put a set into one record."""
-    values, undefined = set_values(running, session.intent)
+    values, reasons = set_values(running, session)
+    foreseen, unforeseen = split(foresight.of_set(session, running))
     prescription = session.prescription
     return SetSummarised(
         id=f"{cause}/set",
@@ -85,8 +38,8 @@ def summarise_set(
         incomplete=running.missing > 0,
         rpe=running.rpe,
         ended_by=ended_by,
-        values=values,
-        undefined=undefined,
+        values={**values, **foreseen},
+        undefined={**reasons, **unforeseen},
         commands=running.commands,
     )
 
@@ -120,6 +73,8 @@ def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> S
         if session.fewest_set_reps is None
         else min(session.fewest_set_reps, ended.valid_count),
         velocity_loss_max_pct=max(known, default=None),
+        model=foresight.learned(session, ended),
+        first_best=ended.best_velocity if session.first_best is None else session.first_best,
         tul_last_set_s=summary.values.get("time_under_load_s"),
     )
 
@@ -133,13 +88,16 @@ def summarise_session(
 ) -> SessionSummarised:
     """Put a session into one record."""
     paced = "wrong_intent" if session.intent != "max" else "too_few_reps"
-    values, undefined = split(
+    unheard = "no_channel" if session.learned.load_N is not None else "too_few_reps"
+    values, reasons = split(
         {
             "rom_completeness_min_pct": _or(session.rom_completeness_min_pct, "no_reference"),
-            "tempo_error_median_pct": _of(session.tempo_errors_pct or [None], median, "no_reference"),
+            "tempo_error_median_pct": picked(session.tempo_errors_pct or [None], median, "no_reference"),
             "velocity_loss_max_pct": _or(session.velocity_loss_max_pct, paced),
             "tul_last_set_s": _or(session.tul_last_set_s, "too_few_reps"),
             "work_J": _or(session.work_J, "no_channel" if session.valid_reps else "too_few_reps"),
+            "best_peak_force": _or(session.learned.best_force, unheard),
+            "symmetry_index_pct": picked(session.learned.symmetries_pct or [None], median, unheard),
         }
     )
     prescription = session.prescription
@@ -173,7 +131,12 @@ def summarise_session(
         rules_fired=dict(session.rules_fired),
         ended_by=ended_by,
         values=values,
-        undefined=undefined,
+        undefined=reasons,
+        pain_start=session.pain_start,
+        baseline=learning.baseline(session.learned),
+        model=session.model,
+        corrected=session.learned.corrected,
+        torque_by_bin=session.learned.torque_by_bin,
     )
 
 

@@ -13,13 +13,18 @@ from streams.core.policy import Policy
 from streams.core.records import Header, NewRecord
 from streams.core.results import Metric, Notice, PatientFact, Severity
 from streams.core.rule import Decision, Moment, decide
-from streams.core.session import MAX_FIRED, MAX_PENDING, MachineState, Pending, SessionState, SetState
-from streams.core.session_rules import SESSION_RULES, LinkLoss, Situation
+from streams.core.session import MAX_PENDING, MachineState, Pending, SessionState
+from streams.core.session_rules import SESSION_RULES
+from streams.core.sets import MAX_FIRED, SetState
+from streams.core.situation import LinkLoss, Situation, two_reps
 from streams.core.telemetry import Event, Screening
 
 PLANNED = 7
 AFTER_LOSS = 6
 """Places of the planner's command and of the stop after a lost link among the 8 that a message's `seq` leaves."""
+
+MAX_NOTICED = 8
+"""Names of notices of a set or a session that are remembered; there are fewer that are told only once."""
 
 
 class Turn:
@@ -99,6 +104,7 @@ class Turn:
             capabilities=self.state.capabilities,
             event=event,
             link_loss=link_loss,
+            reps=two_reps(self.set) if moment == "rep" and not self.state.locked else None,
         )
         decision = decide(SESSION_RULES, moment, situation, self.policy)
         if moment == "rep":
@@ -158,9 +164,6 @@ class Turn:
         machine = state.capabilities
         prescription = None if session is None else session.prescription
         screened = state.screened if session is not None and state.screened is not None else None
-        window = None
-        if prescription is not None and prescription.window_lo is not None and prescription.window_hi is not None:
-            window = (prescription.window_lo, prescription.window_hi)
         return Known(
             origin="controller",
             now_ms=self.now_ms,
@@ -176,8 +179,8 @@ class Turn:
             load_min_N=None if machine is None else machine.load_min_N,
             load_max_N=None if machine is None else machine.load_max_N,
             load_step_N=None if machine is None else machine.load_step_N,
-            window=window,
-            window_prescribed=window,
+            window=None if session is None else session.window,
+            window_prescribed=None if session is None else session.prescribed_window,
             rest_s=None if prescription is None else prescription.rest_s,
         )
 
@@ -198,6 +201,11 @@ class Turn:
         self._note_fired(command.rule, command)
         if command.action in {"stop", "end_exercise"}:
             self.change_session(over=True)
+        elif command.action == "extend_rest" and self.session is not None:
+            self.change_session(rest_extended=self.session.sets + 1)
+        elif command.action == "tighten_range":
+            told = ", ".join(f"{one.quantity} from {one.old} to {one.new}" for one in command.changes)
+            self.notice(command.command_id, "range_exceeded", told, "warning")
         return command.command_id
 
     def _refused(self, wish: Command, invariant: str, detail: str) -> None:
@@ -211,18 +219,28 @@ class Turn:
             self.notice(cause, rule, f"set {self.set.number} decides nothing: messages lost or reps invalid", "warning")
 
     def _note_fired(self, rule: str, command: Command | None = None) -> None:
-        if command is not None:
-            self.change_set(commands=(*(self.set.commands if self.set else ()), command.command_id)[-MAX_PENDING:])
-        if command is not None and command.action == "cue":
-            return  # a hint uses nothing up
-        if self.set is not None:
-            self.change_set(fired=(*self.set.fired, rule)[-MAX_FIRED:])
-        elif self.session is not None:
-            self.change_session(between=(*self.session.between, rule)[-MAX_FIRED:])
+        """Remember that a rule acted. A cue is remembered too, but uses nothing up."""
+        if self.set is not None and command is not None:
+            told = (*self.set.commands, command.command_id)[-MAX_PENDING:]
+            self.change_set(commands=told, acted=self.set.with_act(rule))
+        if command is None or command.action != "cue":
+            if self.set is not None:
+                self.change_set(fired=(*self.set.fired, rule)[-MAX_FIRED:])
+            elif self.session is not None:
+                self.change_session(between=(*self.session.between, rule)[-MAX_FIRED:])
         if self.session is not None:
             fired = dict(self.session.rules_fired)
             fired[rule] = fired.get(rule, 0) + 1
             self.change_session(rules_fired=tuple(sorted(fired.items())))
+
+    def notice_once(self, cause: str, name: str, detail: str, severity: Severity = "info", *, a_set: bool) -> None:
+        """Tell the operator something once a set, or once a session."""
+        told = self.set if a_set else self.session
+        if told is None or name in told.noticed:
+            return
+        change = self.change_set if a_set else self.change_session
+        change(noticed=(*told.noticed, name)[-MAX_NOTICED:])
+        self.notice(cause, name, detail, severity)
 
     def _take_over(self, patient: str, screening: Screening | None) -> None:
         """Know a screening from the planner that happened at another machine."""

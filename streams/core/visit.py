@@ -3,8 +3,9 @@
 from msgspec.structs import replace
 
 from streams.core import summaries
-from streams.core.results import PatientScreened, PlanEdited, PlanRequested
-from streams.core.session import Heard, SessionState, SetState
+from streams.core.results import PainReported, PatientScreened, PlanEdited, PlanRequested
+from streams.core.session import Heard, SessionState
+from streams.core.sets import SetState
 from streams.core.telemetry import (
     ButtonPressed,
     ClinicianEdited,
@@ -82,6 +83,8 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
             between=asked.between,
             pain_max=_most(asked.pain_max, message.pain_nrs),
             rpe_max=asked.rpe_max,
+            baseline=asked.baseline,
+            model=asked.model,
         )
     turn.change(session=session)
 
@@ -108,7 +111,11 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
 def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
     """Open a set."""
     close_set(turn, heard.id, "superseded")
-    turn.change_session(load_N=message.load_N, set=SetState(message.set_number, message.load_N), between=())
+    session = turn.session
+    since_us = None if session is None or session.set_ended_us is None else message.t_us - session.set_ended_us
+    rest_s = since_us * 1e-6 if since_us is not None and since_us >= 0 else None
+    opened = SetState(message.set_number, message.load_N, rest_s=rest_s)
+    turn.change_session(load_N=message.load_N, set=opened, between=())
 
 
 def set_ended(turn: Turn, heard: Heard, message: SetEnded) -> None:
@@ -116,10 +123,11 @@ def set_ended(turn: Turn, heard: Heard, message: SetEnded) -> None:
     session = turn.session
     if session is None or session.id != message.session or turn.set is None:
         return
-    turn.change_set(rpe=message.rpe)
+    turn.change_set(rpe=turn.set.rpe if message.rpe is None else message.rpe)
     turn.change_session(rpe_max=_most(session.rpe_max, message.rpe))
     turn.ask("set_end", heard.id, 8 * message.seq)
     close_set(turn, heard.id, "machine")
+    turn.change_session(set_ended_us=message.t_us)
 
 
 def close_set(turn: Turn, cause: str, ended_by: str) -> None:
@@ -139,13 +147,46 @@ def _most(one: int | None, other: int | None) -> int | None:
 
 
 def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
-    """Take note of what the patient feels, then ask the rules."""
+    """Take note of what the patient feels, then ask the rules.
+
+    What was felt on another day is no pain of today: it goes to the patient's diary, and no rule sees it. A symptom is
+    dangerous whenever it was felt.
+    """
+    if message.felt != "now":
+        diary(turn, heard, message)
+        message = replace(message, pain_nrs=None, rpe=None, position=None)
     session = turn.session
     if session is not None:
         turn.change_session(
             pain_max=_most(session.pain_max, message.pain_nrs), rpe_max=_most(session.rpe_max, message.rpe)
         )
+    if message.rpe is not None:
+        turn.change_set(rpe=message.rpe)
     raised(turn, heard, message)
+
+
+def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool = False) -> None:
+    """Pass a pain of another day on to the planner: the patient's who is named, else of whoever trains here now."""
+    if message.pain_nrs is None:
+        return
+    session, patient = turn.session, message.patient
+    if patient is None and session is not None:
+        is_theirs = message.session == session.id or (message.session is None and not is_late)
+        patient = session.patient if is_theirs else None
+    if patient is None:
+        turn.notice(heard.id, "whose_pain", f"pain {message.pain_nrs}, {message.felt}, of nobody known", "warning")
+        return
+    turn.say(
+        PainReported(
+            id=heard.id,
+            machine=turn.state.machine,
+            cause=heard.id,
+            at_ms=turn.now_ms,
+            patient=patient,
+            felt=message.felt,
+            pain_nrs=message.pain_nrs,
+        )
+    )
 
 
 def raised(turn: Turn, heard: Heard, message: SymptomReported | ButtonPressed | FaultRaised) -> None:
@@ -154,20 +195,31 @@ def raised(turn: Turn, heard: Heard, message: SymptomReported | ButtonPressed | 
 
 
 def screened(turn: Turn, heard: Heard, message: Screened) -> None:
-    """Take note of a screening, for the envelope and for the planner."""
-    turn.change(screened=(message.patient, message.outcome))
-    turn.say(
-        PatientScreened(
-            id=heard.id,
-            machine=turn.state.machine,
-            cause=heard.id,
-            at_ms=turn.now_ms,
-            patient=message.patient,
-            outcome=message.outcome,
-            by=message.by,
+    """Take note of a screening, for the envelope and for the planner, unless a later one is known."""
+    if _is_outdated(turn, message):
+        turn.notice(heard.id, "late", f"screened as {message.outcome}, and again since", "warning")
+    else:
+        turn.change(screened=(message.patient, message.outcome), screened_seq=message.seq)
+        turn.say(
+            PatientScreened(
+                id=heard.id,
+                machine=turn.state.machine,
+                cause=heard.id,
+                at_ms=turn.now_ms,
+                patient=message.patient,
+                outcome=message.outcome,
+                by=message.by,
+            )
         )
-    )
-    turn.ask("event", heard.id, 8 * message.seq, event=message)  # a red flag locks (S23)
+    turn.ask("event", heard.id, 8 * message.seq, event=message)  # a red flag locks (S23), however late it comes
+
+
+def _is_outdated(turn: Turn, message: Screened) -> bool:
+    """Tell whether this patient was screened again in this boot, after the screening that is told only now."""
+    known, boot = turn.state.screened, turn.state.boot
+    if known is None or known[0] != message.patient or boot is None or turn.state.screened_seq < 0:
+        return False
+    return message.boot_id != boot.boot_id or message.seq < turn.state.screened_seq
 
 
 def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
@@ -185,6 +237,11 @@ def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
             load_cap_N=message.load_cap_N,
             prescription=message.prescription,
             guarded=message.guarded,
+            reps_max=message.reps_max,
+            tul_max_s=message.tul_max_s,
+            per_week=message.per_week,
+            goal_load_N=message.goal_load_N,
+            mvt=message.mvt,
         )
     )
 

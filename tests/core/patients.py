@@ -5,13 +5,17 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from streams.core import planner
+from streams.core import muscles, planner
 from streams.core.commands import Command
-from streams.core.patient_state import DAY_MS, PatientState
+from streams.core.diary import DAY_MS
+from streams.core.muscles import Catalogue
+from streams.core.patient_state import PatientState
 from streams.core.plans import PlanMade
 from streams.core.policy import DEFAULT, Policy, digest
 from streams.core.results import (
     Notice,
+    PainReported,
+    PatientAssessed,
     PatientFact,
     PatientScreened,
     PlanEdited,
@@ -47,12 +51,14 @@ def saved_and_restored(state: PatientState) -> PatientState:
 class Patient:
     """One patient's facts in order; the clock moves by hand, in days."""
 
-    def __init__(self, policy: Policy = DEFAULT, *, restarts: bool = False) -> None:
+    def __init__(self, policy: Policy = DEFAULT, machines: Catalogue = muscles.NONE, *, restarts: bool = False) -> None:
         self.state = planner.START
         self.day = 0.0
         self.facts: list[tuple[PatientFact, int]] = []
         self.said: list[PlanMade | Notice] = []
+        self.assessed: list[PatientAssessed] = []
         self._policy = policy
+        self._machines = machines
         self._restarts = restarts
 
     @property
@@ -63,9 +69,13 @@ class Patient:
         at_ms = self.now_ms if now_ms is None else now_ms
         self.facts.append((fact, at_ms))
         state = saved_and_restored(self.state) if self._restarts else self.state
-        self.state, outputs = planner.step(state, fact, fact.id, at_ms, self._policy, digest(self._policy))
-        self.said += outputs
-        return outputs
+        self.state, outputs = planner.step(
+            state, fact, fact.id, at_ms, self._policy, digest(self._policy), self._machines
+        )
+        self.assessed += [one for one in outputs if isinstance(one, PatientAssessed)]
+        said = tuple(one for one in outputs if not isinstance(one, PatientAssessed))
+        self.said += said
+        return said
 
     def _usual(self, kind: str) -> dict[str, Any]:
         cause = f"{MACHINE}/b1/{len(self.facts)}"
@@ -77,6 +87,10 @@ class Patient:
     def edit(self, prescription: Prescription | None = None, **fields: Any) -> None:
         usual = {"exercise": "lumbar_extension", "side": "both", "by": "dr-1", "load_cap_N": None, "guarded": None}
         self.take(PlanEdited(**(self._usual("edited") | usual | fields | {"prescription": prescription})))
+
+    def hurts(self, pain_nrs: int, felt: Any = "next_morning") -> None:
+        """Report a pain of this day."""
+        self.take(PainReported(**self._usual("pain"), felt=felt, pain_nrs=pain_nrs))
 
     def ask(self, **fields: Any) -> tuple[PlanMade | Notice, ...]:
         usual = {

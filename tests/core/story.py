@@ -1,15 +1,17 @@
 """A story told by a machine: messages with their places in the boot, as the controller hears them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from streams.core import codec
 from streams.core.commands import Command
-from streams.core.controller import Controller
+from streams.core.controller import Arrival, Controller
 from streams.core.errors import Malformed
+from streams.core.measure import Measured
 from streams.core.records import NewRecord, Record
 from streams.core.results import Metric
 from streams.core.session import MachineState
@@ -24,8 +26,10 @@ from streams.core.telemetry import (
     Telemetry,
 )
 from streams.core.topics import COMMAND, METRIC, TELEMETRY
+from streams.core.topics import PATIENT as PATIENT_TOPIC
 
 M = TypeVar("M")
+F = TypeVar("F")
 MACHINE = "acme/north/lumbar-1"
 PATIENT = "acme/p1"
 CAPABILITIES = Capabilities(
@@ -118,22 +122,71 @@ def records(messages: Iterable[Telemetry], *, start_ms: int = 1_000_000, step_ms
     ]
 
 
+Numbers = Mapping[str, float]
+"""Values of metrics that a story wants of a rep, whatever its samples say."""
+
+
 def run(
-    told: Sequence[Record], state: MachineState | None = None, stage: Controller | None = None
+    told: Sequence[Record],
+    state: MachineState | None = None,
+    stage: Controller | None = None,
+    *,
+    values: Callable[[Rep], Numbers] | None = None,
+    reasons: Callable[[Rep], tuple[str, ...]] | None = None,
+    curve: Callable[[Rep], bytes | None] | None = None,
 ) -> tuple[MachineState, list[NewRecord]]:
-    """Let the controller hear records; every one must be understood."""
+    """Let the controller hear records; every one must be understood.
+
+    `values`, `reasons` and `curve` say what shall be measured of a rep in place of what is.
+    """
     controller = Controller() if stage is None else stage
     state = controller.start(MACHINE.encode()) if state is None else state
     said: list[NewRecord] = []
     for record, item in zip(told, controller.prepare(told), strict=True):
         assert not isinstance(item, Malformed), item
+        if isinstance(item.message, Rep) and item.measured is not None:
+            item = _as_told(item, item.message, item.measured, values, reasons, curve)  # noqa: PLW2901
         state, outputs = controller.step(state, item, record.timestamp_ms)
         said += outputs
     return state, said
 
 
+def _as_told(  # noqa: PLR0917 - one for each keyword of run
+    item: Arrival,
+    rep: Rep,
+    measured: Measured,
+    values: Callable[[Rep], Numbers] | None,
+    reasons: Callable[[Rep], tuple[str, ...]] | None,
+    curve: Callable[[Rep], bytes | None] | None,
+) -> Arrival:
+    if values is not None:
+        measured = replace(measured, values={**measured.values, **values(rep)})
+    if reasons is not None:
+        measured = replace(measured, reasons=reasons(rep))
+    if curve is not None:
+        measured = replace(measured, curve=curve(rep))
+    return replace(item, measured=measured)
+
+
+def by_number(**told: Sequence[float | None]) -> Callable[[Rep], Numbers]:
+    """Say a metric of each rep of a set in turn: of rep n, the n-th value; None and what is beyond stay as measured."""
+
+    def of(rep: Rep) -> Numbers:
+        nth = rep.rep_number - 1
+        return {
+            name: value for name, values in told.items() if nth < len(values) and (value := values[nth]) is not None
+        }
+
+    return of
+
+
 def commands(said: Iterable[NewRecord]) -> list[Command]:
     return [codec.decode_command(record.value or b"") for record in said if record.topic == COMMAND]
+
+
+def facts(said: Iterable[NewRecord], kind: type[F]) -> list[F]:
+    found = [codec.decode_patient_fact(record.value or b"") for record in said if record.topic == PATIENT_TOPIC]
+    return [one for one in found if isinstance(one, kind)]
 
 
 def metrics(said: Iterable[NewRecord], kind: type[Metric] | None = None) -> list[Any]:

@@ -411,6 +411,30 @@ def test_the_first_rep_beyond_180_s_ends_the_set_alone() -> None:
     assert isinstance(permit(IN_SESSION, capped), Permitted)
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        command(action="tighten_range", rule="rom_limit", changes=(changed("window_hi", 1.0, 0.94, 0.912734),)),
+        command(action="extend_rest", rule="rest_extend", changes=(changed("rest_s", 90.0, 120.0, 180.0),)),
+        command(action="drop_set", rule="rest_extend", changes=(changed("sets", 4, 3, 2),)),
+        command(action="cue", rule="rom_shortfall", changes=(), cue="use_full_range"),
+        command(action="lower_load", rule="unsteady_reduce"),
+    ],
+    ids=lambda wish: f"{wish.rule}-{wish.action}",
+)
+def test_what_the_rules_of_a_session_ask_for_passes_as_it_is(wish: Command) -> None:
+    paced = replace(IN_SESSION, intent="paced")
+    assert permit(paced, wish) == Permitted(wish, ())
+
+
+def test_a_cue_is_given_after_its_rule_has_decreased_and_asks_for_three_valid_reps() -> None:
+    cue = command(action="cue", changes=(), cue="use_full_range")
+    assert permit(replace(IN_SESSION, fired_in_set=("rom_shortfall",)), cue) == Permitted(cue, ())
+    refused = permit(replace(IN_SESSION, valid_reps_in_set=2), cue)
+    assert isinstance(refused, Refused)
+    assert refused.invariant == "S14"
+
+
 def test_velocity_loss_ends_a_set_of_fast_reps_but_not_of_unknown_intent() -> None:
     wish = command(action="end_set", rule="velocity_loss_stop", changes=(), evidence=named("velocity_loss_robust_pct"))
     assert isinstance(permit(IN_SESSION, wish), Permitted)
