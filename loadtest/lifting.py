@@ -18,6 +18,9 @@ FORCE_SCALE_N = 0.1
 POSITION_SCALE = 1e-4
 """N or N m, and m or rad, of one count: up to 3,276 N and 3.27 m or rad."""
 
+NO_SAMPLE = -32_768
+"""The count that says "no sample here"."""
+
 FRESH = 0.15
 """Fatigue up to which a patient adds one rep to the last set."""
 
@@ -75,9 +78,9 @@ def publish(visit: Visit, programme: Programme, stamp: Stamp) -> Turn:
         settings=visit.patient.settings,
         fs_hz=FS_HZ,
         samples=len(signal.force),
-        force=_counts(signal.force, visit.exercise.force_sign * FORCE_SCALE_N),
+        force=counts(signal.force, visit.exercise.force_sign * FORCE_SCALE_N),
         force_scale_N=FORCE_SCALE_N,
-        position=_counts(signal.position, visit.exercise.concentric_sign * POSITION_SCALE),
+        position=counts(signal.position, visit.exercise.concentric_sign * POSITION_SCALE),
         position_scale=POSITION_SCALE,
         position_unit=visit.exercise.unit,
         concentric_sign=visit.exercise.concentric_sign,
@@ -102,11 +105,19 @@ def _sides(exercise: Exercise, signal: RepSignal) -> _Sides:
         return {}
     lean, scale_N = signal.truth.symmetry_pct / 400.0, exercise.force_sign * FORCE_SCALE_N
     left, right = signal.force * (0.5 - lean), signal.force * (0.5 + lean)
-    return {"force_left": _counts(left, scale_N), "force_right": _counts(right, scale_N)}
+    return {"force_left": counts(left, scale_N), "force_right": counts(right, scale_N)}
 
 
-def _counts(values: FloatArray, scale: float) -> bytes:
-    return np.rint(values / scale).astype("<i2").tobytes()
+def counts(values: FloatArray, scale: float) -> bytes:
+    """Round to counts as they are on the wire, int16; NaN is a sample that the machine has lost.
+
+    Examples
+    --------
+    >>> counts(np.array([0.1, np.nan]), 0.1).hex()
+    '01000080'
+    """
+    whole = np.rint(values / scale)
+    return np.where(np.isnan(whole), NO_SAMPLE, whole).astype("<i2").tobytes()
 
 
 def complain(visit: Visit, programme: Programme, stamp: Stamp) -> Turn:

@@ -21,7 +21,9 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
     """One repetition as it will be: start and range in m or rad, phase times in s, load in N or N m, and its flaws.
 
     Neither phase may last more than ten times as long as the other. `inertia` is in kg or kg m2, `droop` the share of
-    force missing at the end of the range, `loss_pct` and `fatigue` as in `RepTruth`.
+    force missing at the end of the range, `spike` the share of the load by which a knock of 0.2 s in the middle of the
+    concentric exceeds it (the truth leaves its work out), `late` the share of a sample by which the machine's clock
+    misses the moment that the marks fall on; `loss_pct` and `fatigue` as in `RepTruth`.
     """
 
     start: float
@@ -36,10 +38,15 @@ class Movement(msgspec.Struct, frozen=True, kw_only=True):
     symmetry_pct: float = 0.0
     loss_pct: float | None = None
     fatigue: float = 0.0
+    spike: float = 0.0
+    late: float = 0.0
 
 
 class RepSignal(msgspec.Struct, frozen=True):
-    """One repetition's samples at 100 Hz: force in N or N m and position in m or rad, shape (n,), and its truth."""
+    """One repetition's samples at 100 Hz: force in N or N m and position in m or rad, shape (n,), and its truth.
+
+    NaN is a sample that the machine has lost.
+    """
 
     force: FloatArray
     position: FloatArray
@@ -75,7 +82,7 @@ def rep_signal(movement: Movement, rng: Generator | None = None) -> RepSignal:
     (0.4, 40.0, True)
     """
     timing = _timing(movement)
-    t_s = _CLOCK_S[: timing.samples]
+    t_s = _CLOCK_S[: timing.samples] + movement.late / FS_HZ
     up, down = (
         np.clip((t_s - onset_s) / duration_s, 0.0, 1.0)
         for onset_s, duration_s in zip(timing.onsets_s, timing.durations_s, strict=True)
@@ -85,6 +92,8 @@ def rep_signal(movement: Movement, rng: Generator | None = None) -> RepSignal:
     position = movement.start + timing.amplitude * share
     far = np.maximum(share - 0.7, 0.0) / 0.3
     force = movement.load_N * (1.0 - movement.droop * far * far) + movement.inertia * timing.amplitude * acceleration
+    if movement.spike:
+        force += movement.load_N * movement.spike * _knock(t_s - sum(timing.marks[:2]) / (2.0 * FS_HZ))
     truth = _truth(movement, timing, position)
     if rng is None:
         return RepSignal(force, position, truth)
@@ -103,6 +112,13 @@ def _rise(u: FloatArray | float) -> Any:  # noqa: ANN401 - a number for a number
 def _bend(u: FloatArray) -> FloatArray:
     bend: FloatArray = 60.0 * u * (1.0 + u * (2.0 * u - 3.0))
     return bend
+
+
+def _knock(t_s: FloatArray) -> FloatArray:
+    """Return half a sine of 0.2 s around 0, and nothing elsewhere."""
+    half_s = 0.1
+    knock: FloatArray = np.where(np.abs(t_s) < half_s, np.cos(0.5 * math.pi * t_s / half_s), 0.0)
+    return knock
 
 
 def _timing(movement: Movement) -> _Timing:

@@ -192,9 +192,7 @@ def perform(patient: Patient, condition: Condition, task: Task, rng: Generator) 
     is_max = task.intent == "max"
     decay = 1.0 - (0.15 if is_max else 0.45) * fatigue
     rom = (hi - lo) * (1.0 if condition.coached else patient.range_habit) * decay * (1.0 + RANGE_NOISE * noise[0])
-    window_span = task.exercise.window[1] - task.exercise.window[0]
-    first = 0.97 if condition.reps == 0 else 1.0  # from rest, without the stretch that precedes every other rep
-    expected = window_span * patient.speed * max(1.55 - effort, 0.2) * (1.0 - fatigue) * first
+    expected = _expected_velocity(patient, task.exercise, effort, condition)
     freshest = max(condition.freshest, expected)
     if is_max:
         concentric_s = rom / (expected * (1.0 + VELOCITY_NOISE * noise[1]))
@@ -215,9 +213,41 @@ def perform(patient: Patient, condition: Condition, task: Task, rng: Generator) 
         loss_pct=100.0 * (1.0 - expected / freshest) if is_max else None,
         fatigue=fatigue,
     )
-    cost = patient.fatigue_rate * (effort / 0.55) ** 2 * (1.0 if is_max else 1.5)
-    tired = min(fatigue + cost, MAX_FATIGUE)
+    tired = min(fatigue + _cost(patient, effort) * (1.0 if is_max else 1.5), MAX_FATIGUE)
     return movement, replace(condition, fatigue=tired, reps=condition.reps + 1, freshest=freshest)
+
+
+def _expected_velocity(patient: Patient, exercise: Exercise, effort: float, condition: Condition) -> float:
+    """Return what a repetition's velocity would be without noise, in m/s or rad/s; `effort` as a share of strength."""
+    first = 0.97 if condition.reps == 0 else 1.0  # from rest, without the stretch that precedes every other rep
+    span = exercise.window[1] - exercise.window[0]
+    return span * patient.speed * max(1.55 - effort, 0.2) * (1.0 - condition.fatigue) * first
+
+
+def _cost(patient: Patient, effort: float) -> float:
+    """Return the share of velocity that a repetition costs when it is done as fast as possible."""
+    return patient.fatigue_rate * (effort / 0.55) ** 2
+
+
+def expected_loss_pct(patient: Patient, exercise: Exercise, side: Side, load_N: float, reps: int) -> float:
+    """Return the loss in percent that a fresh patient truly comes to, as fast as possible and without noise.
+
+    It is that of the last rep against the freshest of the set.
+
+    Examples
+    --------
+    >>> row, patient = EXERCISES["seated_row"], draw(7, 1)
+    >>> losses = [expected_loss_pct(patient, row, "both", load_N, reps=10) for load_N in (200.0, 300.0, 400.0)]
+    >>> losses == sorted(losses)
+    True
+    """
+    effort, condition = load_N / strength_at(patient, exercise, side, 0.5), Condition()
+    velocities = []
+    for _ in range(reps):
+        velocities.append(_expected_velocity(patient, exercise, effort, condition))
+        tired = min(condition.fatigue + _cost(patient, effort), MAX_FATIGUE)
+        condition = replace(condition, fatigue=tired, reps=condition.reps + 1)
+    return 100.0 * (1.0 - velocities[-1] / max(velocities))
 
 
 def _window(task: Task) -> tuple[float, float]:

@@ -1,0 +1,107 @@
+"""The command line of loadtest: what is simulated to be proved, with a seed, and exit 1 if it is not."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from loadtest.campaign import campaign
+from loadtest.campaign.campaign import Account
+from loadtest.campaign.one_world import live
+from loadtest.campaign.sabotage import TRICKS, seen
+
+PRINTED = 50
+"""Violations that are printed; all of them stand in the report."""
+
+WORLDS_OF_A_TRICK = 400
+"""Worlds in which a trick is tried before it counts as not seen."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+_console = Console(highlight=False, soft_wrap=True)
+
+Report = Annotated[Path | None, typer.Option("--report", help="Write the account here, as JSON.")]
+Seed = Annotated[int, typer.Option(min=0, help="Everything follows from it.")]
+
+
+@app.command()
+def envelope(  # noqa: PLR0917 - what typer calls by name
+    sessions: Annotated[int, typer.Option(min=1, help="Sessions to live through.")] = 100_000,
+    seed: Seed = 0,
+    processes: Annotated[int, typer.Option(min=1, help="How many work at once.")] = 2,
+    only: Annotated[int | None, typer.Option(min=0, help="Live through this one world, and tell its story.")] = None,
+    sabotage: Annotated[
+        bool, typer.Option("--sabotage", help="Break the envelope row by row; see what is seen.")
+    ] = False,
+    report: Report = None,
+) -> None:
+    """Hostile sessions through controller, planner and envelope; exit 1 if any invariant was ever violated."""
+    if sabotage:
+        raise typer.Exit(_sabotaged(seed))
+    started_s = time.perf_counter()
+    account = Account(seed) if only is None else _told(only)
+    if only is None:
+        with _bar() as bar:
+            task = bar.add_task("sessions", total=sessions)
+            for one in campaign.run(sessions, seed, processes):
+                account.add(one)
+                bar.update(task, advance=one.sessions)
+    if report is not None:
+        account.write(report)
+    _print(account, time.perf_counter() - started_s)
+    raise typer.Exit(bool(account.violations))
+
+
+@app.command()
+def truth(
+    seed: Seed = 0,
+    patients: Annotated[int | None, typer.Option(min=1, help="How many simulated patients.")] = None,
+    report: Report = None,
+) -> None:
+    """Score what spineloop says against what the simulation knows; exit 1 if a budget is missed."""
+    from loadtest import scoring  # noqa: PLC0415 - not needed for anything else here
+
+    raise typer.Exit(scoring.run(seed, patients, report))
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _told(seed: int) -> Account:
+    account, one = Account(seed), live(seed, is_told=True)
+    account.add(one)
+    _console.print(*one.journal, sep="\n", markup=False)
+    return account
+
+
+def _print(account: Account, took_s: float) -> None:
+    for name in ("sessions", "messages", "commands", "increases"):
+        _console.print(f"{name} {getattr(account, name)}")
+    _console.print(f"violations {len(account.violations)}")
+    for one in account.violations[:PRINTED]:
+        _console.print(f"{one.invariant} {one.detail}", markup=False)
+        _console.print(f"    python -m loadtest envelope --only {one.seed}")
+    if len(account.violations) > PRINTED:
+        _console.print(f"and {len(account.violations) - PRINTED} more; --report has them all")
+    _console.print(f"{took_s:.0f} s, {account.sessions / max(took_s, 1e-9):.0f} sessions a second")
+
+
+def _sabotaged(seed: int) -> int:
+    """Play every trick without the row that stands against it; return 1 if one that must be seen is not."""
+    missed = 0
+    for name, trick in TRICKS.items():
+        alone = seen(trick, (trick.row,), WORLDS_OF_A_TRICK, seed)
+        found = alone or seen(trick, (trick.row, *trick.behind), WORLDS_OF_A_TRICK, seed)
+        missed += not found
+        behind = "" if alone else f" only without {', '.join(row.__name__ for row in trick.behind)} too"
+        told = f"seen as {', '.join(sorted(found))}{behind}" if found else "NOT SEEN"
+        _console.print(f"{name}, without {trick.row.__name__}: {told}")
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    app()
