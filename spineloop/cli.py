@@ -17,7 +17,7 @@ from loadtest.disturbance import UNDISTURBED, Rates
 from loadtest.fleet import FleetSettings
 from spineloop import demo as demos
 from spineloop import doctor as doctors
-from spineloop import embedded, logs, running, simulation, wiring
+from spineloop import embedded, logs, recordings, running, simulation, wiring
 from spineloop.demo import Demo
 from spineloop.embedded import Embedding
 from spineloop.exposition import Exposition
@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Topics of the log in Kafka.")
 app.add_typer(topics_app, name="topics")
+app.command()(recordings.analyse)
+app.command()(recordings.play)
 
 _log = structlog.get_logger()
 EXIT_FAILED = 1
@@ -45,6 +47,8 @@ def main() -> None:
         app()
     except WrongSetting as wrong:
         _fail(str(wrong), EXIT_WRONG_SETTING)
+    except recordings.Failed as failed:
+        _fail(str(failed))
 
 
 def _fail(message: str, code: int = EXIT_FAILED) -> None:

@@ -70,12 +70,14 @@ def other_policy(file: Path) -> Policy:
 @asynccontextmanager
 async def opened(settings: Settings, data: Path | None, role: str) -> AsyncIterator[Log]:
     """Open the log of the settings, or an embedded one in a folder. Raises WrongSetting if there is none."""
-    if data is not None:
-        if not (data / "log.db").is_file():
-            raise WrongSetting(f"--data: no log in {data}")
-        settings = replace(settings, log_url=f"sqlite://{data.absolute()}", partitions=PARTITIONS)
-    async with wiring.open_log(settings, role) as log:
+    async with wiring.open_log(settings if data is None else _in_folder(settings, data), role) as log:
         yield log
+
+
+def _in_folder(settings: Settings, data: Path) -> Settings:
+    if not (data / "log.db").is_file():
+        raise WrongSetting(f"--data: no log in {data}")
+    return replace(settings, log_url=f"sqlite://{data.absolute()}", partitions=PARTITIONS)
 
 
 async def run(settings: Settings, options: Options, out: Console, err: Console) -> int:

@@ -7,7 +7,7 @@ the records are read. It adds up the outputs instead of chaining them, because t
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,9 @@ OUTPUTS = (METRIC, COMMAND, PATIENT)
 
 Advance = Callable[[int, int], None]
 """Hears how many records are done, of how many."""
+
+Publish = Callable[[NewRecord], Awaitable[None]]
+"""Takes a recomputed metric."""
 
 
 class OutOfRange(ValueError):
@@ -147,7 +150,11 @@ class _Silent:
 
 
 async def replay(
-    log: Log, stages: Iterable[Stage[Any, Any]], wanted: Wanted, advance: Advance | None = None
+    log: Log,
+    stages: Iterable[Stage[Any, Any]],
+    wanted: Wanted,
+    advance: Advance | None = None,
+    publish: Publish | None = None,
 ) -> Replayed:
     """Let stages hear their topics again, each from what the log holds, and compare with what it says they said.
 
@@ -161,6 +168,9 @@ async def replay(
         Which stretch to tell of.
     advance : callable
         Hears of the progress.
+    publish : callable
+        Takes every recomputed metric of the stretch, if the owner of the log wants them written again. Commands are
+        never among them.
 
     Raises
     ------
@@ -180,7 +190,10 @@ async def replay(
                 for record, outputs in reducer.take(_heard(some, stage, wanted)):
                     if record.offset >= start:
                         counted += 1
-                        _count(told, outputs, wanted)
+                        for output in _counting(outputs, wanted):
+                            told.add(output)
+                            if publish is not None and output.topic == METRIC:
+                                await publish(output)
                 records += len(some)
                 if advance is not None:
                     advance(records, total)
@@ -207,10 +220,8 @@ def _heard(records: Sequence[Record], stage: Stage[Any, Any], wanted: Wanted) ->
     return [record for record in records if wanted.has(record.key.decode(errors="replace"))]
 
 
-def _count(told: Digest, outputs: Sequence[NewRecord], wanted: Wanted) -> None:
-    for output in outputs:
-        if output.topic != DEAD_LETTER and wanted.has(output.key.decode(errors="replace")):
-            told.add(output)
+def _counting(outputs: Sequence[NewRecord], wanted: Wanted) -> Sequence[NewRecord]:
+    return [one for one in outputs if one.topic != DEAD_LETTER and wanted.has(one.key.decode(errors="replace"))]
 
 
 async def said(log: Log, wanted: Wanted) -> Digest:
