@@ -193,7 +193,7 @@ OF_SETS_AND_SESSIONS: tuple[SummaryMetric, ...] = (
                   "7.2", "default; Steele 2013", ("no_reference",)),
     SummaryMetric("tempo_error_median_pct", "%", 6, "session", "median tempo error of the valid reps",
                   "7.2", "default", ("no_reference",)),
-    SummaryMetric("velocity_loss_max_pct", "%", 6, "session", "max VL3 of any rep",
+    SummaryMetric("velocity_loss_max_pct", "%", 6, "session", "max over the sets of VL3 of the last rep",
                   "7.2", "measured", ("wrong_intent", "too_few_reps")),
     SummaryMetric("tul_last_set_s", "s", 6, "session", "time under load of the last set",
                   "7.2", "Kieser", ("too_few_reps",)),

@@ -4,7 +4,7 @@ from statistics import median
 
 from msgspec.structs import replace
 
-from streams.core import fatigue, foresight, learning
+from streams.core import foresight, learning
 from streams.core.results import SessionSummarised, SetSummarised
 from streams.core.session import MAX_TEMPO_ERRORS, SessionState
 from streams.core.set_metrics import DECIMALS, Reading, picked, set_values, split
@@ -61,9 +61,7 @@ def add_rep(session: SessionState, rep: RepNote) -> SessionState:
 
 def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> SessionState:
     """Let an ended set count towards the session."""
-    losses = fatigue.velocity_loss_robust([rep.velocity for rep in ended.fast if rep.velocity is not None])
-    known = [round(loss, DECIMALS) for loss in losses if loss is not None]
-    known += [] if session.velocity_loss_max_pct is None else [session.velocity_loss_max_pct]
+    losses = (session.velocity_loss_max_pct, summary.values.get("velocity_loss_robust_pct"))
     return replace(
         session,
         set=None,
@@ -72,7 +70,7 @@ def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> S
         fewest_set_reps=ended.valid_count
         if session.fewest_set_reps is None
         else min(session.fewest_set_reps, ended.valid_count),
-        velocity_loss_max_pct=max(known, default=None),
+        velocity_loss_max_pct=max((loss for loss in losses if loss is not None), default=None),
         model=foresight.learned(session, ended),
         first_best=ended.best_velocity if session.first_best is None else session.first_best,
         tul_last_set_s=summary.values.get("time_under_load_s"),
