@@ -24,6 +24,7 @@ from adaptors.mqtt_connection import Connection
 from adaptors.points import Point
 from adaptors.sqlite_history import open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
+from adaptors.sqlite_reading import open_sqlite_reading
 from ingest.bridge import Bridge, BridgeSettings, site_filter
 from spineloop.settings import Settings
 from spineloop.watchdog import watched
@@ -33,6 +34,7 @@ from streams.core.planning import Planner
 from streams.core.topics import COMMAND
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
+from streams.stretch import Readable
 
 MQTT_SESSION_S = 7 * 86_400
 """How long the broker keeps what the bridge has not taken, in s: longer than any outage that we want to survive."""
@@ -85,6 +87,18 @@ async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
 
 
 @asynccontextmanager
+async def open_for_reading(settings: Settings, role: str) -> AsyncIterator[Readable]:
+    """Open the log that the settings name, to look at it: nothing is made or changed. Raises ValueError and Busy."""
+    url = urlsplit(settings.log_url)
+    if url.scheme == "sqlite":
+        async with open_sqlite_reading(Path(url.path) / "log.db") as reading:
+            yield reading
+    else:
+        async with open_log(settings, role) as log:
+            yield log
+
+
+@asynccontextmanager
 async def open_history(settings: Settings) -> AsyncIterator[Sink]:
     """Open the history that the settings name."""
     url = urlsplit(settings.history_url)
@@ -126,10 +140,14 @@ def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Ca
 def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
     """Return what connects a simulated machine: its key is its client id, and its session outlives the connection."""
 
+    password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
+
     def one(machine: str, will_topic: str, will: bytes) -> Awaitable[Connection]:
         return mqtt_client.connect(
             settings.mqtt_url,
             client_id=machine.replace("/", "."),  # no name has a dot, so no two machines get one id
+            username=settings.mqtt_username,
+            password=password,
             session_expiry_s=MQTT_SESSION_S,
             will=mqtt_client.Will(will_topic, will),
         )
