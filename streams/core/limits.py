@@ -14,25 +14,35 @@ MAX_MESSAGE_BYTES = 262_144
 MAX_SAMPLES = 40_000
 """Samples of one channel in one rep: 30 s of movement and its context at 1,000 Hz, with room."""
 
-NAME_PATTERN = "^[a-z0-9][a-z0-9_-]{0,62}$"
+NAME = "[a-z0-9][a-z0-9_-]{0,62}"
+"""What a tenant, a site, a machine or a pseudonym may be called; the pattern of a part of a text."""
+
+_END = r"$(?!\n)"
+"""The end of a text: `$` alone would let a line feed pass behind it."""
+
+NAME_PATTERN = f"^{NAME}{_END}"
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="Lower-case name, at most 63 characters.")]
-Token = Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", description="Opaque id, 64 characters.")]
+Token = Annotated[
+    str, Meta(pattern=f"^[A-Za-z0-9][A-Za-z0-9_.:-]{{0,63}}{_END}", description="Opaque id, 64 characters.")
+]
 PatientKey = Annotated[
     str,
     Meta(
-        pattern="^[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9_-]{0,62}$",
+        pattern=f"^{NAME}/{NAME}{_END}",
         description="`tenant/pseudonym`; never a name, a birth date or a record number.",
     ),
 ]
 MachineKey = Annotated[
     str,
     Meta(
-        pattern="^[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9_-]{0,62}/[a-z0-9][a-z0-9_-]{0,62}$",
+        pattern=f"^{NAME}/{NAME}/{NAME}{_END}",
         description="`tenant/site/machine`.",
     ),
 ]
-Id = Annotated[str, Meta(min_length=1, max_length=512, pattern=r"^[\x21-\x7e]+$", description="Derived id, ASCII.")]
+Id = Annotated[
+    str, Meta(min_length=1, max_length=512, pattern=rf"^[\x21-\x7e]+{_END}", description="Derived id, ASCII.")
+]
 
 Counter64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 SchemaVersion = Literal[1]

@@ -6,14 +6,13 @@ from typing import Literal
 import msgspec
 
 from streams.core.errors import Malformed
-from streams.core.limits import NAME_PATTERN
+from streams.core.limits import NAME
 
 Stream = Literal["rep", "event", "ack", "presence", "command"]
 UPWARD: tuple[Stream, ...] = ("rep", "event", "ack", "presence")
 """Streams that a machine publishes; `command` is the only one that comes down to it."""
 
-_NAME = NAME_PATTERN.strip("^$")
-_MQTT = re.compile(rf"spineloop/v1/({_NAME}/{_NAME}/{_NAME})/(rep|event|ack|presence|command)", re.ASCII)
+_MQTT = re.compile(rf"spineloop/v1/({NAME}/{NAME}/{NAME})/(rep|event|ack|presence|command)", re.ASCII)
 
 
 class MachineTopic(msgspec.Struct, frozen=True):
