@@ -57,4 +57,4 @@ def cut(situation: PlanSituation, cut_pct: float) -> tuple[Change, ...]:
     new_N = on_grid(series.settled.load_N * (1.0 - cut_pct / 100.0), least_N, step_N)
     if new_N >= series.load_N:
         return ()
-    return (Change(quantity="load_N", old=series.load_N, new=new_N, bound=least_N),)
+    return (Change(quantity="load_N", old=series.load_N, new=new_N, bound=least_N or 0.0),)
