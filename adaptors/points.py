@@ -32,6 +32,7 @@ from streams.core.errors import Malformed
 from streams.core.records import Record
 from streams.core.results import (
     CommandClosed,
+    MachineSeen,
     Metric,
     Notice,
     PatientAssessed,
@@ -60,7 +61,7 @@ class Point(msgspec.Struct, frozen=True):
     ----------
     measurement : str
         What kind of thing was measured: `rep`, `set_summary`, `session_summary`, `patient`, `command`,
-        `command_closed`, `notice`.
+        `command_closed`, `machine`, `notice`.
     tags : tuple of (str, str)
         Bounded names, sorted by key, none of them empty.
     fields : dict of str to float, str, bool or int
@@ -119,6 +120,8 @@ def _point(metric: Metric) -> Point:
             point = _assessment(metric)
         case CommandClosed():
             point = _command_closed(metric)
+        case MachineSeen():
+            point = _machine(metric)
         case Notice():
             point = _notice(metric)
     return point
@@ -253,6 +256,20 @@ def _command_closed(closed: CommandClosed) -> Point:
     fields |= _texts(reason=closed.reason)
     tags = _tags(closed.machine, ("rule", closed.rule), ("action", closed.action), ("outcome", closed.outcome))
     return Point("command_closed", tags, fields, time_ns(closed.at_ms, closed.id))
+
+
+def _machine(seen: MachineSeen) -> Point:
+    fields: dict[str, FieldValue] = {
+        "id": seen.id,
+        "cause": seen.cause,
+        "boot_id": seen.boot_id,
+        "mode": seen.mode,
+        "online": float(seen.online),
+        "in_session": float(seen.mode in {"resting", "lifting"}),
+        "locked": float(seen.mode == "locked"),
+        **_texts(session=seen.session, patient=seen.patient),
+    }
+    return Point("machine", _tags(seen.machine), fields, time_ns(seen.at_ms, seen.id))
 
 
 def _notice(notice: Notice) -> Point:

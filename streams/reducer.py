@@ -17,6 +17,12 @@ from streams.core.stage import Stage
 REDRIVE = "spineloop-redrive"
 """Header of a dead letter that was put back after a mend: it lifts the quarantine of its key."""
 
+REDRIVEN = "spineloop-redriven"
+"""Header of a dead letter that was put back: the partition and the offset where it lay, so that it goes back once."""
+
+REPLAYED = "spineloop-replayed"
+"""Header of a metric that a replay wrote again: what the stages said at the time stands before it in the log."""
+
 
 class Witness(Protocol):
     """Who hears what went well and what did not; each call may raise to stop the work."""
@@ -35,6 +41,21 @@ class Defect(Exception):
     """`prepare` failed on one record: the fault is ours, the record is innocent."""
 
 
+def prepared(stage: Stage[Any, Any], records: Sequence[Record]) -> Sequence[Any]:
+    """Prepare all at once; if that fails, one by one, so that one bad record can't take others with it."""
+    try:
+        return stage.prepare(records)
+    except Exception:  # noqa: BLE001 - whatever it is, it is ours, and E7 says what follows
+        return [_prepared_alone(stage, record) for record in records]
+
+
+def _prepared_alone(stage: Stage[Any, Any], record: Record) -> Any:  # noqa: ANN401 - an item, or what went wrong
+    try:
+        return stage.prepare([record])[0]
+    except Exception:  # noqa: BLE001
+        return Defect(traceback.format_exc())
+
+
 class Reducer:
     """Takes records in order and answers what each of them leads to."""
 
@@ -45,21 +66,8 @@ class Reducer:
 
     def take(self, records: Sequence[Record]) -> Iterator[tuple[Record, Sequence[NewRecord]]]:
         """Prepare all records together, then reduce one after the other; dead letters are outputs, too."""
-        for record, item in zip(records, self._prepare(records), strict=True):
+        for record, item in zip(records, prepared(self._stage, records), strict=True):
             yield record, self._step(record, item)
-
-    def _prepare(self, records: Sequence[Record]) -> Sequence[Any]:
-        """Prepare all at once; if that fails, one by one, so that one bad record can't take others with it."""
-        try:
-            return self._stage.prepare(records)
-        except Exception:  # noqa: BLE001 - whatever it is, it is ours, and E7 says what follows
-            return [self._prepare_alone(record) for record in records]
-
-    def _prepare_alone(self, record: Record) -> Any:  # noqa: ANN401 - an item of the stage, or what went wrong
-        try:
-            return self._stage.prepare([record])[0]
-        except Exception:  # noqa: BLE001
-            return Defect(traceback.format_exc())
 
     def _step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
         if isinstance(item, Malformed):

@@ -2,32 +2,38 @@
 
 A state depends on everything before it, so a replay reads from the earliest record that the log still has and counts
 what the wanted stretch leads to. The digest names that: same stretch, same policy, same digest, on any log and however
-the records are read. It adds up the outputs instead of chaining them, because their order across machines is chance.
+the records are read.
 """
 
-import hashlib
-from collections import Counter, OrderedDict
+from array import array
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from streams.checkpoint import State
+from streams.core import codec
+from streams.core.dead_letters import reason_of
+from streams.core.errors import Malformed
+from streams.core.plans import PlanMade
 from streams.core.records import NewRecord, Record, header
 from streams.core.stage import Stage
-from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY, tenant_of
-from streams.log import Log
-from streams.reducer import Reducer
+from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
+from streams.digest import Digest, Recent, has_any
+from streams.reducer import REDRIVE, REDRIVEN, REPLAYED, Reducer
+from streams.stretch import Part, Readable, Wanted, check_known, closing, is_machine, parts
 
 SLICE_RECORDS = 500
 """Records that are reduced together: as many as the engine takes, although any number gives the same bytes."""
 
-MAX_TWICE = 50_000
-"""Ids of one topic and partition that are remembered to see what was written twice: at least as many as a worker can
-write between two checkpoints, which is how far back a restart repeats itself (E5)."""
-
 OUTPUTS = (METRIC, COMMAND, PATIENT)
 """Topics that hold nothing but outputs. Plans stand in the telemetry, between what machines said."""
+
+_COPIES = (REPLAYED, REDRIVE, REDRIVEN)
+_PLAN = f"spineloop.{PlanMade.__struct_config__.tag}.v1"
 
 Advance = Callable[[int, int], None]
 """Hears how many records are done, of how many."""
@@ -36,109 +42,32 @@ Publish = Callable[[NewRecord], Awaitable[None]]
 """Takes a recomputed metric."""
 
 
-class OutOfRange(ValueError):
-    """The wanted stretch is not in the log; the message says what is."""
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log itself says of the stretch: topic and key of all that differs, or why that was not looked at.
 
+    `policies` counts the commands in the log by the policy that decided them.
+    """
 
-class At(msgspec.Struct, frozen=True):
-    """A place in the log: an offset, which counts in every partition, or a time in ms since 1970."""
-
-    offset: int | None = None
-    time_ms: int | None = None
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay is to tell of: from `since` up to, not including, `until`; one tenant, some machines, or all."""
-
-    since: At | None = None
-    until: At | None = None
-    tenant: str | None = None
-    machines: tuple[str, ...] = ()
-
-    def has(self, key: str) -> bool:
-        """Tell whether a machine or a patient is wanted; patients are, whichever machines they used."""
-        if self.tenant is not None and tenant_of(key) != self.tenant:
-            return False
-        return not self.machines or key in self.machines or not _is_machine(key)
-
-
-def _is_machine(key: str) -> bool:
-    return key.count("/") == 2  # noqa: PLR2004 - tenant/site/machine
-
-
-class Digest:
-    """Adds outputs up: `sums` by topic and key, `counts` by topic."""
-
-    def __init__(self) -> None:
-        self.sums: dict[tuple[str, bytes], int] = {}
-        self.counts: Counter[str] = Counter()
-
-    def add(self, record: Record | NewRecord) -> None:
-        """Add one output. Each is told apart by its id, so an order need not count."""
-        self.counts[record.topic] += 1
-        place = record.topic, record.key
-        self.sums[place] = (self.sums.get(place, 0) + _number(record)) % (1 << 128)
-
-    @property
-    def text(self) -> str:
-        """The digest, 64 hexadecimal digits."""
-        lines = sorted(f"{topic} {key.hex()} {total:032x}" for (topic, key), total in self.sums.items())
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-    def differing(self, other: "Digest") -> list[tuple[str, str]]:
-        """Return topic and key of what is not the same in another."""
-        places = {place for place in self.sums | other.sums if self.sums.get(place) != other.sums.get(place)}
-        return sorted((topic, key.decode(errors="replace")) for topic, key in places)
-
-
-def _number(record: Record | NewRecord) -> int:
-    told = msgspec.msgpack.encode((record.topic, record.key, record.value, record.timestamp_ms, record.headers))
-    return int.from_bytes(hashlib.blake2b(told, digest_size=16).digest(), "big")
+    differing: tuple[tuple[str, str], ...] = ()
+    policies: Mapping[str, int] = {}
+    not_done: str | None = None
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay found.
 
-    `records` were read, of which `counted` in the wanted stretch; `outputs` counts what they led to by topic;
-    `differing` names topic and key of what stands otherwise in the log; `missing` says for each partition of the
-    telemetry how many of its first records retention has removed.
+    `records` were read, of which `counted` in the wanted stretch; `outputs` counts what they led to by topic, and
+    `letters` what became dead letters by reason; `missing` says for each partition of the telemetry how many of its
+    first records retention has removed.
     """
 
     digest: str
     records: int
     counted: int
     outputs: Mapping[str, int]
-    differing: tuple[tuple[str, str], ...]
+    letters: Mapping[str, int]
     missing: Mapping[int, int]
-
-
-async def stretch(log: Log, topic: str, wanted: Wanted) -> dict[int, tuple[int, int]]:
-    """Return for each partition the wanted offsets [start, stop). Raises OutOfRange if the log can't have them."""
-    found = {}
-    for partition, (earliest, end) in (await log.bounds(topic)).items():
-        start = await _offset(log, topic, partition, wanted.since)
-        stop = await _offset(log, topic, partition, wanted.until)
-        found[partition] = (earliest if start is None else start, end if stop is None else min(stop, end))
-    offsets = [at.offset for at in (wanted.since,) if at is not None and at.offset is not None]
-    bounds = await log.bounds(topic)
-    for offset in offsets:
-        if all(offset >= end for _, end in bounds.values()):
-            raise OutOfRange(f"offset {offset} is beyond the end of {topic}: {_told(bounds)}")
-        if all(offset < earliest for earliest, _ in bounds.values()):
-            raise OutOfRange(f"offset {offset} of {topic} was removed by retention: {_told(bounds)}")
-    if all(start >= stop for start, stop in found.values()) and any(end for _, end in bounds.values()):
-        raise OutOfRange(f"no record of {topic} lies in that stretch: {_told(bounds)}")
-    return found
-
-
-async def _offset(log: Log, topic: str, partition: int, at: At | None) -> int | None:
-    if at is None:
-        return None
-    return at.offset if at.time_ms is None else await log.offset_at(topic, partition, at.time_ms)
-
-
-def _told(bounds: Mapping[int, tuple[int, int]]) -> str:
-    return ", ".join(f"partition {number} has {first} to {end}" for number, (first, end) in sorted(bounds.items()))
+    log: Compared
 
 
 class _Silent:
@@ -150,20 +79,22 @@ class _Silent:
 
 
 async def replay(
-    log: Log,
+    log: Readable,
     stages: Iterable[Stage[Any, Any]],
     wanted: Wanted,
+    *,
     advance: Advance | None = None,
     publish: Publish | None = None,
+    slice_records: int = SLICE_RECORDS,
 ) -> Replayed:
     """Let stages hear their topics again, each from what the log holds, and compare with what it says they said.
 
     Parameters
     ----------
-    log : Log
+    log : Readable
         Where to read; nothing is written.
     stages : iterable of Stage
-        Controller and planner, with the policy that is to be tried.
+        Controller and planner, with the policy that is to be tried. The one that hears the telemetry comes first.
     wanted : Wanted
         Which stretch to tell of.
     advance : callable
@@ -171,88 +102,229 @@ async def replay(
     publish : callable
         Takes every recomputed metric of the stretch, if the owner of the log wants them written again. Commands are
         never among them.
+    slice_records : int
+        How many records are reduced together.
 
     Raises
     ------
-    OutOfRange
-        The log does not hold the stretch.
+    streams.stretch.OutOfRange
+        The log does not hold the stretch, or no such machine or tenant.
     """
-    stages = tuple(stages)
-    told = Digest()
-    windows = {stage.topic: await stretch(log, stage.topic, wanted) for stage in stages}
-    bounds = {topic: await log.bounds(topic) for topic in windows}
-    total = sum(windows[topic][number][1] - bounds[topic][number][0] for topic in windows for number in windows[topic])
-    records = counted = 0
-    for stage in stages:
-        for number, (start, stop) in sorted(windows[stage.topic].items()):
-            reducer = Reducer(stage, State(stage), _Silent())
-            async for some in log.read(stage.topic, number, stop=stop):
-                for record, outputs in reducer.take(_heard(some, stage, wanted)):
-                    if record.offset >= start:
-                        counted += 1
-                        for output in _counting(outputs, wanted):
-                            told.add(output)
-                            if publish is not None and output.topic == METRIC:
-                                await publish(output)
-                records += len(some)
-                if advance is not None:
-                    advance(records, total)
-    causes = (windows.get(TELEMETRY, {}), windows.get(PATIENT, {}))
-    complete = all(not first for where in bounds.values() for first, _ in where.values())
-    differing: tuple[tuple[str, str], ...] = ()
-    if complete and wanted.since is None and wanted.until is None and all(causes):
-        differing = tuple(told.differing(await said(log, wanted)))
-    missing = {number: first for number, (first, _) in bounds.get(TELEMETRY, {}).items() if first}
-    return Replayed(
-        digest=told.text,
-        records=records,
-        counted=counted,
-        outputs=dict(sorted(told.counts.items())),
-        differing=differing,
-        missing=missing,
-    )
+    return await _Work(log, wanted, publish, slice_records).done(tuple(stages), advance)
 
 
-def _heard(records: Sequence[Record], stage: Stage[Any, Any], wanted: Wanted) -> Sequence[Record]:
-    """Leave out the machines that nobody asked for; patients go to many machines, so all of theirs are needed."""
-    if stage.topic != TELEMETRY:
-        return records
-    return [record for record in records if wanted.has(record.key.decode(errors="replace"))]
+class _Work:
+    """One replay while it runs."""
 
+    def __init__(self, log: Readable, wanted: Wanted, publish: Publish | None, slice_records: int) -> None:
+        self._log, self._wanted, self._publish, self._slice = log, wanted, publish, slice_records
+        self._facts = _Facts() if wanted.by_offset else None
+        self._early, self._late, self._said = Digest(), Digest(), Digest()
+        self._letters: Counter[str] = Counter()
+        self._policies: Counter[str] = Counter()
+        self._limit_ms: float = 0
+        self._records = self._counted = 0
 
-def _counting(outputs: Sequence[NewRecord], wanted: Wanted) -> Sequence[NewRecord]:
-    return [one for one in outputs if one.topic != DEAD_LETTER and wanted.has(one.key.decode(errors="replace"))]
+    async def done(self, stages: Sequence[Stage[Any, Any]], advance: Advance | None) -> Replayed:
+        """Do it all; return what was found."""
+        log, wanted = self._log, self._wanted
+        ends = await _ends(log, stages)
+        read = {stage.topic: await parts(log, wanted, stage.topic) for stage in stages}
+        await check_known(log, wanted, read[TELEMETRY])
+        first = {(topic, number): part.first for topic, each in read.items() for number, part in each.items()}
+        not_done = _why_not(wanted, first)
+        outputs: dict[str, dict[int, Part]] = {}
+        if not_done is None:
+            settled_ms = await _settled_before(log, stages)
+            outputs = {topic: await parts(log, Wanted(), topic) for topic in OUTPUTS}
+            self._limit_ms = min(settled_ms, await _oldest_since(log, ends))
+        total = sum(part.stop - part.first for each in (*read.values(), *outputs.values()) for part in each.values())
 
+        def moved(records: int) -> None:
+            self._records += records
+            if advance is not None:
+                advance(self._records, total)
 
-async def said(log: Log, wanted: Wanted) -> Digest:
-    """Add up what stands in the log as said by the stages; what was written twice after a crash counts once."""
-    told = Digest()
-    for topic in (*OUTPUTS, TELEMETRY):
-        for number in await log.bounds(topic):
-            seen = _Recent()
-            async for records in log.read(topic, number):
+        for stage in stages:
+            for number, part in sorted(read[stage.topic].items()):
+                await self._replay(stage, number, part, moved)
+        records = self._records
+        for topic, each in outputs.items():
+            for number, part in each.items():
+                await self._listen(topic, number, part, moved)
+        together = Digest(self._early, self._late)
+        return Replayed(
+            digest=together.text,
+            records=records,
+            counted=self._counted,
+            outputs=dict(sorted(together.counts.items())),
+            letters=dict(sorted(self._letters.items())),
+            missing={number: part.first for number, part in read[TELEMETRY].items() if part.first},
+            log=Compared(not_done=not_done) if not_done else self._compared(),
+        )
+
+    def _compared(self) -> Compared:
+        if not self._early.counts and not self._said.counts:
+            return Compared(not_done="nothing of the stretch has been decided in the log yet")
+        return Compared(
+            differing=tuple(self._early.differing(self._said)), policies=dict(sorted(self._policies.items()))
+        )
+
+    async def _replay(self, stage: Stage[Any, Any], number: int, part: Part, moved: Callable[[int], None]) -> None:
+        """Let a stage hear one partition of its topic."""
+        reducer, plans = Reducer(stage, State(stage), _Silent()), Recent()
+        async with closing(self._log.read(stage.topic, number, part.first, part.stop)) as batches:
+            async for batch in batches:
+                for start in range(0, len(batch), self._slice):
+                    some = batch[start : start + self._slice]
+                    for record, outputs in reducer.take([record for record in some if self._is_heard(stage, record)]):
+                        await self._count(stage, record, outputs)
+                        if header(record, "ce_type") == _PLAN:
+                            self._hear_said(record, plans)
+                    moved(len(some))
+
+    def _is_heard(self, stage: Stage[Any, Any], record: Record) -> bool:
+        """Leave out the machines that nobody asked for; patients go to many machines, so all of theirs are needed."""
+        key = record.key.decode(errors="replace")
+        return self._wanted.has_machine(key) if stage.topic == TELEMETRY else self._wanted.has_tenant(key)
+
+    async def _count(self, stage: Stage[Any, Any], record: Record, outputs: Sequence[NewRecord]) -> None:
+        if not self._has_cause(stage, record):
+            return
+        self._counted += 1
+        for output in outputs:
+            if output.topic == DEAD_LETTER:
+                self._letters[reason_of(output)] += 1
+            elif _is_of(output, self._wanted):
+                (self._early if output.timestamp_ms < self._limit_ms else self._late).add(output)
+                if self._facts is not None and output.topic == PATIENT:
+                    self._facts.note(output)
+                if self._publish is not None and output.topic == METRIC:
+                    await self._publish(output)
+
+    def _has_cause(self, stage: Stage[Any, Any], record: Record) -> bool:
+        """Tell whether what a record leads to is wanted. By offset, a fact counts if its cause does."""
+        if stage.topic == TELEMETRY or self._facts is None:
+            return self._wanted.has(record)
+        return self._facts.has(record)
+
+    async def _listen(self, topic: str, number: int, part: Part, moved: Callable[[int], None]) -> None:
+        """Add up what a topic says was said."""
+        recent = Recent()
+        async with closing(self._log.read(topic, number, part.first, part.stop)) as batches:
+            async for records in batches:
                 for record in records:
-                    is_output = topic != TELEMETRY or header(record, "ce_type") == _PLAN
-                    if is_output and wanted.has(record.key.decode(errors="replace")) and seen.is_new(record):
-                        told.add(record)
-    return told
+                    self._hear_said(record, recent)
+                moved(len(records))
+
+    def _hear_said(self, record: Record, recent: Recent) -> None:
+        """Add one output that stands in the log; what was written again, after a crash or by hand, counts once."""
+        if record.timestamp_ms >= self._limit_ms or not self._wanted.has(record) or has_any(record, _COPIES):
+            return
+        if _is_of(record, self._wanted) and recent.is_new(record):
+            self._said.add(record)
+            if record.topic == COMMAND and record.value is not None:
+                self._policies[_policy(record.value)] += 1
 
 
-_PLAN = "spineloop.plan_made.v1"
-
-
-class _Recent:
-    """The ids seen last."""
+class _Facts:
+    """Which facts the wanted stretch of the telemetry led to, by 8 bytes of their ids; there are three a session."""
 
     def __init__(self) -> None:
-        self._ids: OrderedDict[str | None, None] = OrderedDict()
+        self._noted = array("Q")
+        self._sorted: np.ndarray[tuple[int], np.dtype[np.uint64]] | None = None
 
-    def is_new(self, record: Record) -> bool:
-        """Tell whether a record's id was not seen lately, and remember it."""
-        name = header(record, "ce_id")
-        if name in self._ids:
+    def note(self, fact: NewRecord) -> None:
+        self._noted.append(_id(fact))
+
+    def has(self, fact: Record) -> bool:
+        if self._sorted is None:
+            self._sorted = np.sort(np.frombuffer(self._noted, np.uint64))
+        wanted = np.uint64(_id(fact))
+        place = int(np.searchsorted(self._sorted, wanted))
+        return place < len(self._sorted) and bool(self._sorted[place] == wanted)
+
+
+def _id(fact: NewRecord | Record) -> int:
+    return int.from_bytes(blake2b((header(fact, "ce_id") or "").encode(), digest_size=8).digest(), "big")
+
+
+def _is_of(output: Record | NewRecord, wanted: Wanted) -> bool:
+    """Tell whether an output is about somebody who is wanted; a fact about a patient is about its machine."""
+    key = output.key.decode(errors="replace")
+    if not wanted.machines:
+        return wanted.has_tenant(key)
+    if output.topic == PATIENT:
+        try:
+            key = codec.decode_patient_fact(output.value or b"").machine
+        except Malformed:
             return False
-        self._ids[name] = None
-        if len(self._ids) > MAX_TWICE:
-            self._ids.popitem(last=False)
-        return True
+    return is_machine(key) and wanted.has_machine(key)
+
+
+class _Decided(msgspec.Struct, frozen=True):
+    """Of a command, who decided it."""
+
+    policy: str = "unknown"
+
+
+_decided = msgspec.msgpack.Decoder(_Decided).decode
+
+
+def _policy(command: bytes) -> str:
+    try:
+        return _decided(command).policy
+    except msgspec.MsgspecError:
+        return "unknown"
+
+
+def _why_not(wanted: Wanted, first: Mapping[tuple[str, int], int]) -> str | None:
+    """Say why what is recomputed can't be compared with what stands in the log, if so."""
+    if wanted.by_offset:
+        return "offsets cut the telemetry only; choose times"
+    if any(first.values()):
+        return "retention has removed the beginning, and with it what states began with"
+    return None
+
+
+Ends = Mapping[tuple[str, int], int]
+"""Offset of the next record, by topic and partition."""
+
+
+async def _ends(log: Readable, stages: Sequence[Stage[Any, Any]]) -> Ends:
+    return {
+        (stage.topic, number): end for stage in stages for number, (_, end) in (await log.bounds(stage.topic)).items()
+    }
+
+
+async def _oldest_since(log: Readable, ends: Ends) -> float:
+    """Return the time in ms of the oldest record that has come since, or infinity: what it leads to is not replayed."""
+    return min([await _oldest(log, topic, number, end) for (topic, number), end in ends.items()], default=float("inf"))
+
+
+async def _settled_before(log: Readable, stages: Sequence[Stage[Any, Any]]) -> float:
+    """Return the time in ms before which the log has all that stages say: no cause so old waits for its checkpoint.
+
+    The first stage is asked twice, for what the others told it meanwhile. If nothing waits, all of the log is settled.
+    """
+    return min([await _oldest_waiting(log, stage) for stage in (*stages, *stages[:1])])
+
+
+async def _oldest_waiting(log: Readable, stage: Stage[Any, Any]) -> float:
+    states = await log.bounds(stage.state_topic)
+    oldest_ms = []
+    for number, (first, _) in (await log.bounds(stage.topic)).items():
+        state = State(stage)
+        async with closing(log.read(stage.state_topic, number, None, states[number][1])) as batches:
+            async for entries in batches:
+                state.join(entries)
+        oldest_ms.append(await _oldest(log, stage.topic, number, max(first, state.position)))
+    return min(oldest_ms, default=float("inf"))
+
+
+async def _oldest(log: Readable, topic: str, number: int, start: int) -> float:
+    oldest_ms = float("inf")
+    async with closing(log.read(topic, number, start)) as batches:
+        async for records in batches:
+            oldest_ms = min(oldest_ms, *(record.timestamp_ms for record in records))
+    return oldest_ms

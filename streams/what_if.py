@@ -6,7 +6,7 @@ made. The repetitions stay as they were done: what a patient would have done oth
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,47 +21,41 @@ from streams.core.plans import PlanMade
 from streams.core.policy import Policy
 from streams.core.records import NewRecord, Record, header
 from streams.core.results import SessionSummarised
-from streams.core.telemetry import SessionRequested, SessionStarted
+from streams.core.stage import Stage
+from streams.core.telemetry import Rep, SessionRequested, SessionStarted
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
-from streams.log import Log
-from streams.replay import SLICE_RECORDS, Advance, Wanted, stretch
+from streams.decisions import Decided, Difference, Pairing
+from streams.digest import Digest
+from streams.merging import merged
+from streams.reducer import REDRIVE, Defect, prepared
+from streams.replay import SLICE_RECORDS, Advance
+from streams.stretch import Part, Readable, Wanted, check_known, closing, first_record, parts
 
 MAX_SHOWN = 2_000
 """Differences that are kept to be shown; all are counted."""
 
-
-class Decided(msgspec.Struct, frozen=True, kw_only=True):
-    """One command in short: what for, what it changes, and the numbers that led to it."""
-
-    machine: str
-    patient: str | None
-    session: str | None
-    set_number: int | None
-    at_ms: int
-    cause: str
-    rule: str
-    action: str
-    changes: tuple[tuple[str, float, float], ...]
-    evidence: tuple[tuple[str, str, float | str | None], ...]
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """What one cause led to under either policy; None is nothing."""
-
-    before: Decided | None
-    after: Decided | None
+_SESSION = f"spineloop.{SessionSummarised.__struct_config__.tag}.v1"
 
 
 class Tally(msgspec.Struct, frozen=True):
-    """How many commands of a rule, or for a patient, there were under either policy, and how many were the same."""
+    """How many commands there were under either policy, and how many were the same."""
 
     before: int = 0
     after: int = 0
     same: int = 0
 
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing differs."""
+        return self.before == self.after == self.same
 
-class Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """Two policies side by side. `shown` are the first differences, `differences` how many there are."""
+
+class SideBySide(msgspec.Struct, frozen=True, kw_only=True):
+    """Two policies side by side.
+
+    `differences` counts all, `shown` holds the first of them in the order of time. `digest_before` and `digest_after`
+    name all that either policy would have said, as `streams.replay.Replayed.digest` does.
+    """
 
     records: int
     sessions: int
@@ -69,197 +63,214 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     patients: Mapping[str, Tally]
     differences: int
     shown: tuple[Difference, ...]
+    digest_before: str
+    digest_after: str
+    letters: Mapping[str, int]
+    missing: Mapping[int, int]
 
 
 class Course:
     """One policy at work: controller and planner in memory, joined without a log between them."""
 
-    def __init__(self, chosen: Policy, machines: Catalogue = NONE) -> None:
+    def __init__(self, chosen: Policy, machines: Catalogue, wanted: Wanted) -> None:
         self._controller = Controller(chosen)
         self._planner = Planner(chosen, machines)
-        self._machines: dict[bytes, Any] = {}
-        self._patients: dict[bytes, Any] = {}
+        self._wanted = wanted
+        self._states: dict[bytes, Any] = {}
         self._frozen: set[bytes] = set()
-        self._who: dict[str, str] = {}
+        self._who: dict[str, dict[str, str]] = {}
+        self._counts = False
+        self.digest = Digest()
         self.sessions = 0
 
-    def hear(self, record: Record, item: Arrival | Malformed) -> list[Decided]:
-        """Reduce one record of the telemetry; return what was decided because of it."""
-        if isinstance(item, Malformed) or isinstance(item.message, PlanMade) or record.key in self._frozen:
+    def remember(self, fact: Record) -> None:
+        """Let the planner hear a fact from before the telemetry begins; what it says to that is in the past."""
+        self._learn(fact)
+
+    def hear(self, record: Record, item: Any, *, counts: bool) -> list[Decided]:  # noqa: ANN401 - of `prepared`
+        """Reduce one record of the telemetry; return what was decided because of it, if that `counts`."""
+        self._counts = counts
+        if header(record, REDRIVE) is not None:
+            self._frozen.discard(record.key)
+        if isinstance(item, Defect):
+            self._frozen.add(record.key)
+        if not isinstance(item, Arrival) or isinstance(item.message, PlanMade):
             return []
         if isinstance(item.message, SessionRequested | SessionStarted):
-            self._who[item.message.session] = item.message.patient
+            self._note(item.machine, item.message.session, item.message.patient)
         return self._reduce(record.key, item, record.timestamp_ms)
 
+    def _note(self, machine: str, session: str, patient: str) -> None:
+        """Remember who trains; of a machine, in the session that ends and the one that begins."""
+        known = self._who.setdefault(machine, {})
+        known[session] = patient
+        if len(known) > 2:  # noqa: PLR2004 - these two
+            del known[next(iter(known))]
+
     def _reduce(self, key: bytes, item: Arrival, now_ms: int) -> list[Decided]:
-        state = self._machines.get(key) or self._controller.start(key)
-        try:
-            self._machines[key], outputs = self._controller.step(state, item, now_ms)
-        except Exception:  # noqa: BLE001 - a defect of ours freezes the key, as in the engine (E7)
-            self._frozen.add(key)
-            return []
         decided = []
-        for output in outputs:
+        for output in self._step(self._controller, key, item, now_ms):
+            self._said(output)
             if output.topic == COMMAND and "#" not in (header(output, "ce_id") or ""):  # not one that is repeated
-                decided.append(self._decided(codec.decode_command(output.value or b""), now_ms))
+                decided += self._decided(codec.decode_command(output.value or b""), item, now_ms)
             elif output.topic == PATIENT:
-                decided += self._plan(output, now_ms)
-            elif output.topic == METRIC and header(output, "ce_type") == _SESSION:
-                self.sessions += 1
+                decided += self._plan(_as_read(output))
         return decided
 
-    def _plan(self, fact: NewRecord, now_ms: int) -> list[Decided]:
+    def _plan(self, fact: Record) -> list[Decided]:
         """Let the planner hear a fact, and the controller at once what it makes of it."""
-        (item,) = self._planner.prepare([Record(fact.topic, 0, 0, fact.key, fact.value, now_ms, fact.headers)])
-        if isinstance(item, Malformed) or fact.key in self._frozen:
-            return []
-        state = self._patients.get(fact.key) or self._planner.start(fact.key)
-        try:
-            self._patients[fact.key], outputs = self._planner.step(state, item, now_ms)
-        except Exception:  # noqa: BLE001
-            self._frozen.add(fact.key)
-            return []
         decided = []
-        for plan in (
-            codec.decode_telemetry(one.key.decode(), one.value or b"") for one in outputs if one.topic == TELEMETRY
-        ):
-            if isinstance(plan, PlanMade):
-                arrival = Arrival(plan.command.machine, plan.command.cause, plan)
-                decided += self._reduce(plan.command.machine.encode(), arrival, now_ms)
+        for output in self._learn(fact):
+            self._said(output)
+            if output.topic == TELEMETRY:
+                (arrival,) = self._controller.prepare([_as_read(output)])
+                if isinstance(arrival, Arrival):
+                    decided += self._reduce(output.key, arrival, output.timestamp_ms)
         return decided
 
-    def _decided(self, command: Command, now_ms: int) -> Decided:
-        return Decided(
-            machine=command.machine,
-            patient=self._who.get(command.session or ""),
-            session=command.session,
-            set_number=command.set_number,
-            at_ms=now_ms,
-            cause=command.cause,
-            rule=command.rule,
-            action=command.action,
-            changes=tuple((one.quantity, one.old, one.new) for one in command.changes),
-            evidence=tuple((one.source, one.name, one.value) for one in command.evidence),
-        )
+    def _learn(self, fact: Record) -> Sequence[NewRecord]:
+        (item,) = prepared(self._planner, [fact])
+        if isinstance(item, Malformed | Defect):
+            return ()
+        return self._step(self._planner, fact.key, item, fact.timestamp_ms)
+
+    def _step(self, stage: Stage[Any, Any], key: bytes, item: Any, now_ms: int) -> Sequence[NewRecord]:  # noqa: ANN401
+        """Let a stage step; a defect of ours freezes the key, as in the engine (E7)."""
+        if key in self._frozen:
+            return ()
+        state = self._states.get(key) or stage.start(key)
+        try:
+            self._states[key], outputs = stage.step(state, item, now_ms)
+        except Exception:  # noqa: BLE001
+            self._frozen.add(key)
+            return ()
+        return outputs
+
+    def _said(self, output: NewRecord) -> None:
+        key = output.key.decode()
+        if self._counts and (
+            self._wanted.has_tenant(key) if output.topic == PATIENT else self._wanted.has_machine(key)
+        ):
+            self.digest.add(output)
+            self.sessions += output.topic == METRIC and header(output, "ce_type") == _SESSION
+
+    def _decided(self, command: Command, item: Arrival, now_ms: int) -> list[Decided]:
+        if not self._counts or not self._wanted.has_machine(command.machine):
+            return []
+        heard = item.message
+        return [
+            Decided(
+                machine=command.machine,
+                patient=self._who.get(command.machine, {}).get(command.session or ""),
+                session=command.session,
+                set_number=command.set_number,
+                rep_number=heard.rep_number if isinstance(heard, Rep) else None,
+                on=codec.type_name(heard),
+                at_ms=now_ms,
+                cause=command.cause,
+                rule=command.rule,
+                action=command.action,
+                cue=command.cue,
+                changes=tuple((one.quantity, one.old, one.new) for one in command.changes),
+                prescription=command.prescription,
+                evidence=tuple((one.source, one.name, one.value) for one in command.evidence),
+            )
+        ]
 
 
-_SESSION = f"spineloop.{SessionSummarised.__struct_config__.tag}.v1"
+def _as_read(output: NewRecord) -> Record:
+    return Record(output.topic, 0, 0, output.key, output.value, output.timestamp_ms, output.headers)
 
 
-async def compare(  # noqa: PLR0917 - two policies, where to read, what, and who wants to know
-    log: Log,
-    before: Policy,
-    after: Policy,
+async def compare(
+    log: Readable,
+    policies: tuple[Policy, Policy],
     wanted: Wanted,
     machines: Catalogue = NONE,
+    *,
     advance: Advance | None = None,
-) -> Compared:
-    """Let two policies hear the same telemetry, and put side by side what they decide in the wanted stretch.
+    slice_records: int = SLICE_RECORDS,
+) -> SideBySide:
+    """Let two policies, before and after, hear the same telemetry; put side by side what they decide in the stretch.
 
     Raises
     ------
-    streams.replay.OutOfRange
-        The log does not hold the stretch.
+    streams.stretch.OutOfRange
+        The log does not hold the stretch, or no such machine or tenant.
     """
-    window = await stretch(log, TELEMETRY, wanted)
-    bounds = await log.bounds(TELEMETRY)
-    total = sum(stop - bounds[number][0] for number, (_, stop) in window.items())
-    one, other = Course(before, machines), Course(after, machines)
-    rules, patients = _Sides(), _Sides()
-    shown: list[Difference] = []
-    read = differences = 0
-    async for records, items in _in_order(log, {number: stop for number, (_, stop) in window.items()}, wanted):
-        for record, item in zip(records, items, strict=True):
-            pair = one.hear(record, item), other.hear(record, item)
-            if record.offset < window[record.partition][0] or pair == ([], []):
-                continue
-            for difference in _matched(*pair):
-                rules.add(difference, _rule)
-                patients.add(difference, _patient)
-                if not _is_same(difference):
-                    differences += 1
-                    shown += [difference] if len(shown) < MAX_SHOWN else []
-        read += len(records)
+    read = await parts(log, wanted)
+    await check_known(log, wanted, read)
+    before, after = (Course(policy, machines, wanted) for policy in policies)
+    async for facts in _known_before(log, read):
+        for fact in facts:
+            before.remember(fact)
+            after.remember(fact)
+    stage = Controller()  # decoding and measuring know no policy
+    rules, patients, letters, shown = _Sides(), _Sides(), Counter[str](), _Shown()
+    total, done, records = sum(part.stop - part.first for part in read.values()), 0, 0
+
+    def count(differences: Iterable[Difference]) -> None:
+        for difference in differences:
+            rules.add(difference, _rule)
+            patients.add(difference, _patient)
+            if not difference.is_none:
+                shown.add(difference)
+
+    pairing = Pairing()
+    async for some in merged(log, TELEMETRY, read, slice_records):
+        heard = [record for record in some if wanted.has_tenant(record.key.decode(errors="replace"))]
+        for record, item in zip(heard, prepared(stage, heard), strict=True):
+            counts = wanted.has(record)
+            records += counts
+            letters.update([item.reason] if counts and isinstance(item, Malformed) else [])
+            one, other = before.hear(record, item, counts=counts), after.hear(record, item, counts=counts)
+            count(pairing.take(one, other))
+        done += len(some)
         if advance is not None:
-            advance(read, total)
-    return Compared(
-        records=read,
-        sessions=one.sessions,
+            advance(done, total)
+    count(pairing.rest())
+    return SideBySide(
+        records=records,
+        sessions=before.sessions,
         rules=rules.tallies(),
         patients=patients.tallies(),
-        differences=differences,
-        shown=tuple(shown),
+        differences=shown.count,
+        shown=shown.in_order(),
+        digest_before=before.digest.text,
+        digest_after=after.digest.text,
+        letters=dict(sorted(letters.items())),
+        missing={number: part.first for number, part in read.items() if part.first},
     )
 
 
-async def _in_order(
-    log: Log, stops: Mapping[int, int], wanted: Wanted
-) -> AsyncIterator[tuple[list[Record], Sequence[Arrival | Malformed]]]:
-    """Merge the partitions by time, in slices that are prepared together; order within a partition stays."""
-    stage = Controller()  # decoding and measuring know no policy
-    sources = [_Source(log.read(TELEMETRY, number, stop=stop)) for number, stop in sorted(stops.items())]
-    some: list[Record] = []
-    while True:
-        ready = [source for source in sources if await source.head() is not None]
-        if not ready or len(some) >= SLICE_RECORDS:
-            wanted_ones = [record for record in some if wanted.has(record.key.decode(errors="replace"))]
-            yield wanted_ones, stage.prepare(wanted_ones)
-            some = []
-            if not ready:
-                return
-        heads = [(source.first.timestamp_ms, place) for place, source in enumerate(ready)]
-        some.append(ready[min(heads)[1]].take())
+async def _known_before(log: Readable, read: Mapping[int, Part]) -> AsyncIterator[Sequence[Record]]:
+    """Read what was known of patients before the telemetry that is left: a patient of years is no beginner."""
+    if not any(part.first for part in read.values()):
+        return
+    firsts = [await first_record(log, TELEMETRY, number, part.first) for number, part in read.items()]
+    begin_ms = min((record.timestamp_ms for record in firsts if record is not None), default=0)
+    for number in await log.bounds(PATIENT):
+        async with closing(log.read(PATIENT, number)) as batches:
+            async for records in batches:
+                yield [record for record in records if record.timestamp_ms < begin_ms]
 
 
-class _Source:
-    """One partition, read ahead by a batch."""
+class _Shown:
+    """Counts differences, and keeps the first of them."""
 
-    def __init__(self, batches: AsyncIterator[Sequence[Record]]) -> None:
-        self._batches = batches
-        self._ahead: list[Record] = []
+    def __init__(self) -> None:
+        self.count = 0
+        self._kept: list[Difference] = []
 
-    async def head(self) -> Record | None:
-        """Return the next record without taking it; None at the end."""
-        while not self._ahead:
-            batch = await anext(self._batches, None)
-            if batch is None:
-                return None
-            self._ahead = list(reversed(batch))
-        return self._ahead[-1]
+    def add(self, difference: Difference) -> None:
+        """Count one."""
+        self.count += 1
+        if len(self._kept) < MAX_SHOWN:
+            self._kept.append(difference)
 
-    @property
-    def first(self) -> Record:
-        """The record that `head` found."""
-        return self._ahead[-1]
-
-    def take(self) -> Record:
-        """Take that record."""
-        return self._ahead.pop()
-
-
-def _matched(before: Sequence[Decided], after: Sequence[Decided]) -> list[Difference]:
-    """Pair what one cause led to under both policies."""
-    rest = {one.cause: one for one in after}
-    pairs = [Difference(one, rest.pop(one.cause, None)) for one in before]
-    return pairs + [Difference(None, one) for one in rest.values()]
-
-
-def _is_same(difference: Difference) -> bool:
-    one, other = difference.before, difference.after
-    return one is not None and other is not None and _core(one) == _core(other)
-
-
-def _core(decided: Decided) -> tuple[str, str, tuple[tuple[str, float, float], ...]]:
-    """Return what a decision is, without the evidence, which names the policy's own numbers."""
-    return decided.rule, decided.action, decided.changes
-
-
-def _rule(decided: Decided) -> str:
-    return decided.rule
-
-
-def _patient(decided: Decided) -> str:
-    return decided.patient or "unknown"
+    def in_order(self) -> tuple[Difference, ...]:
+        """Return what was kept, by time."""
+        return tuple(sorted(self._kept, key=lambda one: (one.side.at_ms, one.side.machine)))
 
 
 class _Sides:
@@ -270,15 +281,23 @@ class _Sides:
         self._after: Counter[str] = Counter()
         self._same: Counter[str] = Counter()
 
-    def add(self, difference: Difference, name: Any) -> None:  # noqa: ANN401 - one of the two functions above
+    def add(self, pair: Difference, name: Callable[[Decided], str]) -> None:
         """Count one pair."""
-        for side, decided in ((self._before, difference.before), (self._after, difference.after)):
+        for side, decided in ((self._before, pair.before), (self._after, pair.after)):
             if decided is not None:
                 side[name(decided)] += 1
-        if difference.before is not None and _is_same(difference):
-            self._same[name(difference.before)] += 1
+        if pair.is_none:
+            self._same[name(pair.side)] += 1
 
     def tallies(self) -> dict[str, Tally]:
         """Return the counts of every name, in alphabetical order."""
         names = sorted(self._before.keys() | self._after.keys())
         return {name: Tally(self._before[name], self._after[name], self._same[name]) for name in names}
+
+
+def _rule(decided: Decided) -> str:
+    return decided.rule
+
+
+def _patient(decided: Decided) -> str:
+    return decided.patient or "unknown"

@@ -144,6 +144,7 @@ class Hearing:
                 if message.pain_nrs is not None and message.pain_nrs > 2:
                     self._troubled(machine, message.patient)
             case SetStarted() if session is not None:
+                session.started = session.started or session.name == message.session
                 session.held["load_N"] = message.load_N
                 session.set, session.between = SetSeen(message.set_number), []
             case SetEnded() if session is not None and session.name == message.session and session.set is not None:

@@ -179,10 +179,10 @@ class Watch:
         self._judge(machine, _of_the_link(new, cause))
         owed = self._hearing.tell(machine, letter)
         self._judge(machine, new.pop(cause, ()))
-        self._owes(item, "stop" if lost else owed, said)
+        self._owes(machine, item, "stop" if lost else owed, said)
         self._close(machine, item)
 
-    def _owes(self, item: Counted, owed: str | None, said: Sequence[Output]) -> None:
+    def _owes(self, machine: MachineSeen, item: Counted, owed: str | None, said: Sequence[Output]) -> None:
         """S2, S21 and S24: what this message had to bring about."""
         message = item.letter.message
         cause = message_id(item.letter.machine, message)
@@ -199,10 +199,17 @@ class Watch:
             self._wrong("S21", f"{TUL_CAP_S} s under load did not end the set: {cause}")
         if item.how == "late":
             return
-        if isinstance(message, Released) and not any(one.cause == cause and one.name == "released" for one in notices):
-            self._wrong("S24", f"no word of the release {cause}")
+        if isinstance(message, Released):
+            self._owes_a_word(machine, cause, {one.name for one in notices if one.cause == cause})
         if isinstance(message, ClinicianEdited) and not any(isinstance(one, PlanEdited) for one in said):
             self._wrong("S24", f"no word of the edit {cause}")
+
+    def _owes_a_word(self, machine: MachineSeen, cause: str, told: set[str]) -> None:
+        """S24: a release is told as what it is: one that unlocked, or one that was said before the last STOP."""
+        if not told & {"released", "release_ignored"}:
+            self._wrong("S24", f"no word of the release {cause}")
+        if machine.locked is not None and "released" in told:
+            self._wrong("S8", f"{cause} is older than the STOP that it was taken to undo")
 
     def _close(self, machine: MachineSeen, item: Counted) -> None:
         """Let a message end what it ends, after the rules were asked."""

@@ -2,8 +2,12 @@
 
 Run with `python -m loadtest truth --seed S`. The same seed gives the same figures on any number of cores. What is put
 in is known exactly, so every figure is an error, or a share of right and wrong verdicts. What it does not tell is
-whether real people are like these: the simulation has the noise of real sets, but no surprises. Words are used as
-the footnotes of the table say, `FOOTNOTES`; the parts are
+whether real people are like these: the simulation has the noise of real sets, but no surprises, and the model's prior
+and the lifters come from the same literature. Strangers, who are not like that, are scored beside them without a limit.
+
+Truth of a repetition is its movement before sensors, rounding and tremor; an error is the 95th percentile over
+repetitions, or over sets for a loss; a verdict is the share of sets that any command ended. What exactly each row
+means stands in `FOOTNOTES`, which are printed with the table. The parts are
 
 - `accuracy`: sets of real and seeming repetitions on the wire, through the controller, against range, peak force and
   velocity as they were before any sensor saw them;

@@ -49,11 +49,22 @@ def look_after_pending(turn: Turn, cause: str) -> None:
             turn.notice(attempt, "unacknowledged", f"{command.action} sent again", "alarm")
 
 
+def withdraw(turn: Turn, cause: str, session: str) -> None:
+    """Close the plans of a session that a newer one will replace: none of them is sent again."""
+    for pending in turn.state.pending:
+        if pending.command.action == "prescribe" and pending.command.session == session:
+            _close(turn, pending.command, cause, "expired", "edited")
+
+
 def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
     """Take over what the machine now holds; what it ramped down to for a STOP is no load to train with."""
-    if load_N is not None and command.action != "stop":
+    if command.action == "stop":
+        return
+    if load_N is not None:
         turn.change_session(load_N=load_N)
     for change in command.changes:
+        if change.quantity == "load_N" and load_N is not None:
+            continue
         if turn.session is not None and command.session in {None, turn.session.id}:
             _take_over(turn, turn.session, command, change)
 
@@ -61,10 +72,14 @@ def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
 def _take_over(turn: Turn, session: SessionState, command: Command, change: Change) -> None:
     """Take over one change; rule 5 leaves the prescribed window as it is, and sets a limit within it for today."""
     window, prescription = session.window, session.prescription
+    if change.quantity == "load_N" and session.load_N is not None:  # nobody says what is held: what was asked, or less
+        turn.change_session(load_N=min(session.load_N, float(change.new)))
     if prescription is None:
         return
     if change.quantity in {"window_lo", "window_hi"}:
-        if command.rule != "rom_limit":
+        if command.rule == "rom_limit":
+            turn.change_session(tightened=session.tightened + abs(change.old - change.new))
+        else:
             prescription = replace(prescription, **{change.quantity: change.new})
             turn.change_session(prescription=prescription)
         if window is not None and (session.limit is not None or command.rule == "rom_limit"):
@@ -98,6 +113,8 @@ def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: s
 
 
 def _is_overdue(turn: Turn, pending: Pending) -> bool:
+    if turn.state.locked and pending.command.action != "stop":
+        return False  # a locked machine gets nothing (S8)
     waited_ms = turn.now_ms - pending.sent_ms
     command = pending.command
     in_time = turn.now_ms < command.expires_ms or command.action == "stop"

@@ -1,14 +1,16 @@
 """Boots: the order and the life of a machine's boots. What is due is heard, what can't wait is heard at once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core import acknowledgements, codec, order, reps, visit
+from streams.core import acknowledgements, codec, order, reps, seen, visit
+from streams.core.operators import OperatorAsked
 from streams.core.order import Hole
 from streams.core.plans import PlanMade
-from streams.core.session import MAX_PAST_BOOTS, Boot, Heard
+from streams.core.session import MAX_ASKED, MAX_GONE, MAX_PAST_BOOTS, Boot, Heard
 from streams.core.situation import LinkLoss
 from streams.core.telemetry import (
     ButtonPressed,
@@ -30,7 +32,7 @@ from streams.core.telemetry import (
     SetStarted,
     SymptomReported,
 )
-from streams.core.turn import AFTER_LOSS, Turn
+from streams.core.turn import Turn
 
 
 def ordered(turn: Turn, heard: Heard) -> None:
@@ -45,7 +47,7 @@ def ordered(turn: Turn, heard: Heard) -> None:
         return _too_late(turn, heard)
     if heard.message.seq > boot.due and _is_urgent(turn, heard.message):
         turn.change(boot=order.place_now(boot, heard))
-        return _hear(turn, heard)
+        return _hear_now(turn, heard)
     boot, due = order.place(boot, heard, turn.now_ms)
     turn.change(boot=boot)
     return _act_on(turn, due)
@@ -56,8 +58,10 @@ def _act_on(turn: Turn, due: Sequence[Heard | Hole]) -> None:
         if isinstance(one, Hole):
             _lost(turn, one)
         else:
+            before = turn.state
             _note_clock(turn, one)
             _hear(turn, one)
+            seen.tell(turn, before, one.id)
 
 
 def _boot_of(turn: Turn, heard: Heard) -> Boot | None:
@@ -65,10 +69,19 @@ def _boot_of(turn: Turn, heard: Heard) -> Boot | None:
     message, boot = heard.message, turn.state.boot
     if boot is not None and boot.boot_id == message.boot_id:
         return boot
-    if any(past.boot_id == message.boot_id for past in turn.state.past):
+    if _is_over(turn, message.boot_id):
         return None
     _begin_boot(turn, heard.id, message.boot_id)
     return turn.state.boot
+
+
+def _is_over(turn: Turn, boot_id: str) -> bool:
+    """Tell whether a boot is an earlier one of this machine."""
+    return any(past.boot_id == boot_id for past in turn.state.past) or _mark(boot_id) in turn.state.gone
+
+
+def _mark(boot_id: str) -> bytes:
+    return blake2b(boot_id.encode(), digest_size=8).digest()
 
 
 def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
@@ -78,17 +91,24 @@ def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
         old, due = order.release(old, turn.now_ms, all_of_it=True)
         turn.change(boot=old)
         _act_on(turn, due)
-        turn.change(past=(*turn.state.past, old)[-MAX_PAST_BOOTS:])
-    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1)
+        past = (*turn.state.past, old)
+        gone = tuple(_mark(one.boot_id) for one in past[:-MAX_PAST_BOOTS])
+        turn.change(past=past[-MAX_PAST_BOOTS:], gone=(*turn.state.gone, *gone)[-MAX_GONE:])
+    before = turn.state
+    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1, stopped_seq=-1)
     if turn.running is not None:
         _link_lost(turn, cause, "rebooted")
     if turn.session is not None:
         visit.close_session(turn, cause, "rebooted")
+    seen.tell(turn, before, cause, boot_id)
 
 
 def _of_past_boot(turn: Turn, heard: Heard) -> None:
     seq = heard.message.seq
-    past = next(one for one in turn.state.past if one.boot_id == heard.message.boot_id)
+    past = next((one for one in turn.state.past if one.boot_id == heard.message.boot_id), None)
+    if past is None:  # so long ago that nobody knows whether it was heard; danger stops once more
+        _too_late(turn, heard)
+        return
     if order.is_repeated(past, seq):
         return
     told = order.fill(past, seq) if order.is_given_up(past, seq) else order.place_now(past, heard)
@@ -102,15 +122,15 @@ def _too_late(turn: Turn, heard: Heard) -> None:
     It decides nothing else: its set went on, or ended, without it.
     """
     if _is_urgent(turn, heard.message):
-        _hear(turn, heard)
+        _hear_now(turn, heard)
         return
     match heard.message:
         case Rep():
             turn.say(reps.rep_measured(turn, heard, heard.message))
         case CommandApplied() | CommandRejected() | CommandExpired():
             acknowledgements.heard(turn, heard, heard.message)
-        case SymptomReported(felt="next_morning" | "daily"):
-            visit.diary(turn, heard, heard.message, is_late=True)
+        case SymptomReported() as message if visit.is_trouble(message) or message.pain_nrs is not None:
+            visit.diary(turn, heard, message, is_late=True)
         case _:
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
 
@@ -132,6 +152,13 @@ def _lost(turn: Turn, hole: Hole) -> None:
     turn.notice(hole.before, "messages_lost", f"{hole.count} messages never came", "warning")
 
 
+def _hear_now(turn: Turn, heard: Heard) -> None:
+    """Hear a message that is not in its turn."""
+    before = turn.state
+    _hear(turn, heard)
+    seen.tell(turn, before, heard.id)
+
+
 def _hear(turn: Turn, heard: Heard) -> None:
     """Let one message change the session."""
     message = heard.message
@@ -148,46 +175,81 @@ def _note_clock(turn: Turn, heard: Heard) -> None:
     if boot.t_us is not None:
         silent_s = (message.t_us - boot.t_us) * 1e-6
         if silent_s > turn.policy.heartbeat_s * turn.policy.heartbeat_missed and turn.running is not None:
-            _link_lost(turn, heard.id, "heartbeat_lost")
+            _link_lost(turn, heard.id, "heartbeat_lost", after_seq=message.seq - 1)
         elif silent_s < 0.0:
             turn.notice(heard.id, "clock_jumped", f"device clock went back by {-silent_s:.3f} s", "warning")
+    boot = turn.state.boot or boot
     turn.change(boot=replace(boot, t_us=message.t_us))
 
 
 def presence(turn: Turn, cause: str, message: Presence) -> None:
     """Take note that a machine is there, in which boot and what it can do, or that it is gone."""
     known = turn.state.boot is not None and turn.state.boot.boot_id == message.boot_id
-    if any(past.boot_id == message.boot_id for past in turn.state.past):
+    if _is_over(turn, message.boot_id):
         return  # a retained message of an earlier boot, handed out again
     if isinstance(message, Online):
         if not known:
             _begin_boot(turn, cause, message.boot_id)
+        before, boot = turn.state, turn.state.boot
         turn.change(online=True, capabilities=message.capabilities)
+        seen.tell(turn, before, cause, _place(boot))
     elif known and turn.state.online:
+        before, boot = turn.state, turn.state.boot
         turn.change(online=False)
         if turn.running is not None:
             _link_lost(turn, cause, "offline")
+        seen.tell(turn, before, cause, _place(boot))
 
 
-def _link_lost(turn: Turn, cause: str, loss: LinkLoss) -> None:
-    due = 0 if turn.state.boot is None else turn.state.boot.due
-    turn.ask("event", cause, 8 * max(due - 1, 0) + AFTER_LOSS, link_loss=loss)
+def _place(boot: Boot | None) -> str:
+    """Tell one presence of a boot from the next, which says the same."""
+    return "" if boot is None else str(boot.due)
+
+
+def _link_lost(turn: Turn, cause: str, loss: LinkLoss, after_seq: int | None = None) -> None:
+    """Stop for a lost link. Its message may be said again, or be danger itself: each loss has a number of its own."""
+    boot = turn.state.boot
+    if boot is None:
+        return
+    number = boot.losses + 1
+    turn.change(boot=replace(boot, losses=number))
+    turn.ask(
+        "event",
+        cause,
+        turn.sequence_now(),
+        link_loss=loss,
+        key=f"{cause}/{loss}/{number}",
+        after_seq=turn.latest() if after_seq is None else after_seq,
+    )
 
 
 def planned(turn: Turn, plan: PlanMade) -> None:
-    """Issue the planner's command if it is still wanted: the same boot, the session requested and not yet begun."""
+    """Issue the planner's command if it is still wanted: the same boot, the last request of a session not yet begun."""
     wish, session, boot = plan.command, turn.session, turn.state.boot
-    seen = wish.command_id in turn.state.closed or any(
+    issued = wish.command_id in turn.state.closed or any(
         one.command.command_id == wish.command_id for one in turn.state.pending
     )
-    if seen:
+    if issued:
         return
-    wanted = session is not None and session.id == wish.session and not session.started
-    if not wanted or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
+    is_asked = session is not None and session.waits and (session.id, session.request_id) == (wish.session, wish.cause)
+    if not is_asked or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
         turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")
         return
     turn.change_session(baseline=plan.baseline, model=plan.model)
     turn.planned(plan)
+
+
+def asked(turn: Turn, told: OperatorAsked) -> None:
+    """Do what an operator asks for, once: stop the machine by rule 0, or note that an alarm has been seen."""
+    if told.id in turn.state.asked:
+        return
+    turn.change(asked=(*turn.state.asked, told.id)[-MAX_ASKED:])
+    if told.action == "stop":
+        before = turn.state
+        turn.ask("event", told.cause, turn.sequence_now(), asked=told, after_seq=turn.latest())
+        seen.tell(turn, before, told.cause)
+    else:
+        turn.notice(told.cause, "alarm_acknowledged", f"{told.alarm} by {told.by}: {told.reason}")
 
 
 HEARD: Mapping[type, Callable[[Turn, Heard, Any], None]] = {

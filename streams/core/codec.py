@@ -8,6 +8,7 @@ import msgspec
 from streams.core.commands import Command
 from streams.core.errors import Malformed
 from streams.core.limits import MAX_MESSAGE_BYTES
+from streams.core.operators import OperatorAsked
 from streams.core.plans import PlanMade
 from streams.core.records import JSON_TYPE, MSGPACK_TYPE
 from streams.core.results import Metric, PatientFact
@@ -16,6 +17,10 @@ from streams.core.topics import MachineTopic, Stream, tenant_of
 
 Encoding = Literal["json", "msgpack"]
 CONTENT_TYPE: Mapping[Encoding, bytes] = {"json": JSON_TYPE, "msgpack": MSGPACK_TYPE}
+
+
+class _Other(msgspec.Struct, frozen=True, tag_field="type", tag=""):
+    """Stands beside a single kind of message, because only in a union is a missing `type` noticed."""
 
 
 class Codec:
@@ -31,19 +36,22 @@ class Codec:
 
     def __init__(self, kinds: Any) -> None:  # noqa: ANN401 - typing has no name for "a union of types" before 3.14
         """Build both decoders once: they are the costly part."""
-        self._json: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kinds)
-        self._msgpack: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(kinds)
+        self._json: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kinds | _Other)
+        self._msgpack: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(kinds | _Other)
 
     def decode(self, payload: bytes) -> Any:  # noqa: ANN401 - narrowed by the typed functions below
         """Read one message, or raise Malformed with the field that is wrong."""
         if len(payload) > MAX_MESSAGE_BYTES:
             raise Malformed("too_large", f"{len(payload)} bytes, at most {MAX_MESSAGE_BYTES}")
         try:
-            return self._json.decode(payload) if is_json(payload) else self._msgpack.decode(payload)
+            message = self._json.decode(payload) if is_json(payload) else self._msgpack.decode(payload)
         except msgspec.ValidationError as error:
             raise Malformed(_reason(str(error)), str(error)) from error
         except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError, but not a msgspec.DecodeError
             raise Malformed("not_a_message", str(error)) from error
+        if isinstance(message, _Other):
+            raise Malformed("unknown_type", "the type is empty")
+        return message
 
 
 _UP: Mapping[Stream, Codec] = {
@@ -52,7 +60,7 @@ _UP: Mapping[Stream, Codec] = {
     "ack": Codec(Ack),
     "presence": Codec(Presence),
 }
-_TELEMETRY = Codec(Telemetry | PlanMade)
+_TELEMETRY = Codec(Telemetry | PlanMade | OperatorAsked)
 _COMMAND = Codec(Command)
 _METRIC = Codec(Metric)
 _PATIENT = Codec(PatientFact)
@@ -61,7 +69,7 @@ _ENCODE_JSON = msgspec.json.Encoder().encode
 
 KINDS: Mapping[str, type] = {
     kind.__struct_config__.tag: kind
-    for union in (Telemetry, Command | Metric, PatientFact | PlanMade)
+    for union in (Telemetry, Command | Metric, PatientFact | PlanMade | OperatorAsked)
     for kind in get_args(union)
 }
 """Every message by the name of its type, as it stands in `type` and in `ce_type`."""
@@ -101,14 +109,14 @@ def decode_up(topic: MachineTopic, payload: bytes) -> Telemetry:
     return message
 
 
-def decode_telemetry(machine: str, payload: bytes) -> Telemetry | PlanMade:
+def decode_telemetry(machine: str, payload: bytes) -> Telemetry | PlanMade | OperatorAsked:
     """Read a record of the telemetry topic; raises Malformed as `decode_up` does, whatever the bytes are."""
-    message: Telemetry | PlanMade = _TELEMETRY.decode(payload)
+    message: Telemetry | PlanMade | OperatorAsked = _TELEMETRY.decode(payload)
     check_sender(machine, message)
     return message
 
 
-def check_sender(machine: str, message: Telemetry | PlanMade) -> None:
+def check_sender(machine: str, message: Telemetry | PlanMade | OperatorAsked) -> None:
     """Raise Malformed if the message names another machine, another tenant's patient, or samples that don't fit."""
     if message.machine is not None and message.machine != machine:
         raise Malformed("foreign_machine", f"{message.machine} on the topic of {machine}")

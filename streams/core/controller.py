@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from streams.core import acknowledgements, boots, codec, policy
 from streams.core.errors import Malformed
 from streams.core.measure import Measured, measure
+from streams.core.operators import OperatorAsked
 from streams.core.outputs import quarantine_notice
 from streams.core.plans import PlanMade
 from streams.core.policy import Policy
@@ -34,7 +35,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
     machine: str
     id: str
-    message: Telemetry | PlanMade
+    message: Telemetry | PlanMade | OperatorAsked
     measured: Measured | None = None
     trace: tuple[Header, ...] = ()
 
@@ -73,6 +74,8 @@ class Controller:
                 boots.presence(turn, item.id, item.message)
             case PlanMade():
                 boots.planned(turn, item.message)
+            case OperatorAsked():
+                boots.asked(turn, item.message)
             case _:
                 boots.ordered(turn, Heard(item.id, item.message, item.measured))
         acknowledgements.look_after_pending(turn, item.id)
@@ -97,12 +100,21 @@ def _understand(record: Record) -> Arrival | Malformed:
         machine = record.key.decode()
         message = codec.decode_telemetry(machine, record.value or b"")
         trace = tuple(item for item in record.headers if item[0] == "traceparent")
-        identity = message.command.cause if isinstance(message, PlanMade) else codec.message_id(machine, message)
-        return Arrival(machine, identity, message, None, trace)
+        return Arrival(machine, _identity(machine, message), message, None, trace)
     except UnicodeDecodeError as error:
         return Malformed("bad_key", str(error))
     except Malformed as malformed:
         return malformed
+
+
+def _identity(machine: str, message: Telemetry | PlanMade | OperatorAsked) -> str:
+    match message:
+        case PlanMade(command=command):
+            return command.cause
+        case OperatorAsked(cause=cause):
+            return cause
+        case _:
+            return codec.message_id(machine, message)
 
 
 def _without_samples(rep: Rep) -> Rep:

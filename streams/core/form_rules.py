@@ -26,9 +26,9 @@ _DECIMALS = 9
 def rom_limit(situation: Situation, policy: Policy) -> Match | None:
     """5: two consecutive reps beyond `rom_over_pct` of the prescribed range take its far end back by what is too much.
 
-    By `rom_step_deg` (in metres as many percent of the window) in a session at most. What is too much is judged by the
-    prescribed window, also after the limit was taken below it. The far end, where the concentric ends, is the one that
-    can be overstretched; at the other the machine rests.
+    By `rom_step_deg` (in metres as many percent of the window) in a session at most, whatever pain (rule 2) takes away
+    besides. What is too much is judged by the prescribed window, also after the limit was taken below it. The far end,
+    where the concentric ends, is the one that can be overstretched; at the other the machine rests.
     """
     session, machine, reps = situation.session, situation.capabilities, situation.reps
     if session is None or machine is None or reps is None or _is_waiting(situation, "rom_limit"):
@@ -42,14 +42,21 @@ def rom_limit(situation: Situation, policy: Policy) -> Match | None:
         return None
     width = prescribed[1] - prescribed[0]
     too_much = (min(over_pct) / 100.0 - 1.0) * width
-    lowest = prescribed[1] - range_step(machine, prescribed, policy.rom_step_deg)
-    new = _rounded_up(max(limit[1] - too_much, lowest))
-    if new >= limit[1] or new - limit[0] < MIN_WINDOW_SHARE * width:
+    old = situation.easiest("window_hi", limit[1])
+    lowest = old - max(range_step(machine, prescribed, policy.rom_step_deg) - _tightened(situation, session), 0.0)
+    new = _rounded_up(max(old - too_much, lowest))
+    if new >= old or new - limit[0] < MIN_WINDOW_SHARE * width:
         return None
     told = [Evidence(rep.id, "rom_completeness_pct", share) for rep, share in zip(reps, over_pct, strict=True)]
     told.append(Evidence(situation.cause, "window_hi_prescribed", prescribed[1]))
-    nearer = Change(quantity="window_hi", old=limit[1], new=new, bound=_rounded_up(lowest))
+    nearer = Change(quantity="window_hi", old=old, new=new, bound=_rounded_up(lowest))
     return Match(action="tighten_range", evidence=tuple(told), changes=(nearer,), cue="stay_within_range")
+
+
+def _tightened(situation: Situation, session: SessionState) -> float:
+    """Return how much rule 5 has taken away in this session, or has asked to, in m or rad."""
+    asked = [one for command in situation.pending if command.rule == "rom_limit" for one in command.changes]
+    return session.tightened + sum(one.old - one.new for one in asked)
 
 
 def _rounded_up(position: float) -> float:

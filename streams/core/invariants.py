@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from streams.core.commands import Command, Quantity
+from streams.core.commands import Command, Evidence, Quantity
 from streams.core.known import RANGE, TEMPO, WINDOW, Known, harder, in_force, is_possible, new_value
 
 CLEAN_SESSIONS = 2
@@ -46,6 +46,11 @@ Verdict = Command | Refusal | Granted | None
 """What a row says: a clamped command, no, yes at once, or nothing."""
 
 
+def _grounds(wish: Command) -> tuple[Evidence, ...]:
+    """Return the evidence of a wish; that lesser rules hold as well is none."""
+    return tuple(one for one in wish.evidence if one.name != "also_true")
+
+
 def stop_always_passes(known: Known, wish: Command) -> Verdict:  # noqa: ARG001 - no fact can matter
     """S2: nothing refuses, delays or changes a STOP."""
     return Granted() if wish.action == "stop" else None
@@ -70,7 +75,7 @@ def is_complete(known: Known, wish: Command) -> Verdict:
     """S9: rule, evidence with values, old and new value, bound, expiry and key are there."""
     if not (wish.rule and wish.cause and wish.command_id):
         return Refusal("no rule, no cause or no key")
-    if not any(one.source and one.name and one.value is not None for one in wish.evidence):
+    if not any(one.source and one.name and one.value is not None for one in _grounds(wish)):
         return Refusal("no evidence with a source and a value")
     if wish.expires_ms <= wish.issued_ms:
         return Refusal("no time until the expiry")
@@ -141,7 +146,7 @@ def enough_valid_reps(known: Known, wish: Command) -> Verdict:
 
 def two_reps_agree(known: Known, wish: Command) -> Verdict:  # noqa: ARG001 - the evidence says it
     """S15: no single rep triggers a rule, the cap of time under load excepted."""
-    if wish.rule not in _REP_RULES or len({one.source for one in wish.evidence}) >= MIN_REPS_AGREEING:
+    if wish.rule not in _REP_RULES or len({one.source for one in _grounds(wish)}) >= MIN_REPS_AGREEING:
         return None
     tul_s = [one.value for one in wish.evidence if one.name.startswith(("time_under_load", "tul"))]
     capped = any(isinstance(value, int | float) and value >= TUL_CAP_S for value in tul_s)
@@ -156,8 +161,9 @@ def no_velocity_loss_when_paced(known: Known, wish: Command) -> Verdict:
 
 def not_by_similarity_alone(known: Known, wish: Command) -> Verdict:  # noqa: ARG001 - the evidence says it
     """S19: DTW, CMC, SPARC, LDLJ or a composite score alone give no more than a cue."""
-    alone = all(one.name.startswith(_NEVER_ALONE) for one in wish.evidence)
-    return Refusal("smoothness or similarity alone") if alone and wish.evidence and wish.action != "cue" else None
+    told = _grounds(wish)
+    alone = all(one.name.startswith(_NEVER_ALONE) for one in told)
+    return Refusal("smoothness or similarity alone") if alone and told and wish.action != "cue" else None
 
 
 def once_a_set(known: Known, wish: Command) -> Verdict:

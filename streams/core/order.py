@@ -31,6 +31,17 @@ def is_given_up(boot: Boot, seq: int) -> bool:
     return any(first <= seq < after for first, after in boot.holes)
 
 
+def latest(boot: Boot) -> int:
+    """Return the last place in the boot's sequence that was heard of, in turn or not; -1 before the first.
+
+    Examples
+    --------
+    >>> latest(Boot("b1")), latest(Boot("b1", due=3, ahead=(7,)))
+    (-1, 7)
+    """
+    return max(boot.due - 1, *boot.ahead, *(held.heard.message.seq for held in boot.held), -1)
+
+
 def fill(boot: Boot, seq: int) -> Boot:
     """Note that a message which was given up has come after all."""
     holes: list[tuple[int, int]] = []

@@ -4,6 +4,7 @@ import msgspec
 
 from streams.core import codec
 from streams.core.commands import Command
+from streams.core.operators import OperatorAsked
 from streams.core.plans import PlanMade
 from streams.core.records import MSGPACK_TYPE, Header, NewRecord, Record, cloud_event
 from streams.core.results import (
@@ -18,7 +19,7 @@ from streams.core.results import (
 )
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 
-Output = Command | Metric | PatientFact | PlanMade
+Output = Command | Metric | PatientFact | PlanMade | OperatorAsked
 
 
 def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> list[NewRecord]:
@@ -40,6 +41,8 @@ def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> l
                     TELEMETRY, command.machine, output, ce_id=f"{command.command_id}/plan", now_ms=now_ms, extra=extra
                 )
             ]
+        case OperatorAsked():
+            return [_record(TELEMETRY, output.machine, output, ce_id=output.cause, now_ms=now_ms, extra=extra)]
         case PlanRequested() | PlanEdited() | PatientScreened() | PainReported():
             return [_record(PATIENT, output.patient, output, ce_id=output.id, now_ms=now_ms, extra=extra)]
         case SessionSummarised(patient=str(patient)):

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams.core import diary
+from streams.core.course import Window
 from streams.core.diary import DAY_MS
 from streams.core.patient_state import (
     WEEK_MS,
@@ -58,8 +59,10 @@ def edited(state: PatientState, fact: PlanEdited, now_ms: int) -> PatientState:
 
 def _renewed(series: Series, base: Prescription) -> Series:
     """Put a clinician's prescription in force: trained before it is raised, a wider window step by step (S6)."""
-    wanted, last = window_of(base), window_of(series.settled)
-    narrowed = wanted if series.trained_ms is None else overlap(wanted, last)
+    last = window_of(series.settled)
+    wanted = _both_ends(base, last)
+    is_open = wanted is None and (base.window_lo, base.window_hi) != (None, None)  # one end, and nothing up to it
+    narrowed = wanted if series.trained_ms is None or is_open else overlap(wanted, last)
     return replace(
         series,
         settled=with_window(base, narrowed),
@@ -74,6 +77,14 @@ def _renewed(series: Series, base: Prescription) -> Series:
     )
 
 
+def _both_ends(base: Prescription, last: Window | None) -> Window | None:
+    """Return the prescribed window; the end that a clinician left open stays where it was, if that leaves any range."""
+    lo, hi = base.window_lo, base.window_hi
+    if last is not None and (lo is None) != (hi is None):
+        lo, hi = last[0] if lo is None else lo, last[1] if hi is None else hi
+    return None if lo is None or hi is None or (window_of(base) is None and lo >= hi) else (lo, hi)
+
+
 def prescribed(
     state: PatientState,
     plan: Plan,
@@ -85,9 +96,10 @@ def prescribed(
 ) -> PatientState:
     """Remember what was prescribed: it is only proposed until a session shows what became of it.
 
-    A plan that rule 3 made lighter takes the clean sessions of all series away (S7).
+    A plan that rule 3 made lighter takes the clean sessions of all series away (S7). The proposal keeps its id, by
+    which a session shows that it was taken up.
     """
-    proposed = replace(prescription, id="planner", session_s=None, due_days=None)
+    proposed = replace(prescription, session_s=None, due_days=None)
     week = _add_to_week(series.week, now_ms, prescription.load_N)
     easing_ms = now_ms if eases_pain else None
     state = put_series(state, plan, replace(series, proposed=proposed, edited=False, week=week, easing_ms=easing_ms))
@@ -106,15 +118,21 @@ def _add_to_week(week: tuple[tuple[int, float], ...], now_ms: int, load_N: float
 
 
 def pain_reported(state: PatientState, fact: PainReported, now_ms: int, policy: Policy) -> PatientState:
-    """Write a pain down; one above 2, or one that rose, takes the clean sessions of all series away (S7)."""
+    """Write a pain down; one above 2, one that rose, or a symptom takes the clean sessions of all series away (S7)."""
+    if fact.symptom != "none":
+        state = after_trouble(state, fact.at_ms)
+    if fact.pain_nrs is None:
+        return state
     book = diary.with_pain(state.diary, fact.pain_nrs, now_ms, is_morning=fact.felt == "next_morning")
     state = replace(state, diary=book)
     rose = diary.over_night(book, now_ms, now_ms - 1, policy) or diary.over_weeks(book, now_ms, policy)
-    return after_trouble(state) if fact.pain_nrs > PAIN_CLEAN or rose is not None else state
+    return after_trouble(state, fact.at_ms) if fact.pain_nrs > PAIN_CLEAN or rose is not None else state
 
 
-def after_trouble(state: PatientState) -> PatientState:
-    """Take the clean sessions of all series away."""
+def after_trouble(state: PatientState, at_ms: int | None = None) -> PatientState:
+    """Take the clean sessions of all series away, and those that had begun before the trouble, at `at_ms`."""
+    if at_ms is not None:
+        state = replace(state, troubled_ms=max(at_ms, state.troubled_ms or at_ms))
     return each_series(state, lambda _: True, clean=0)
 
 

@@ -6,6 +6,7 @@ The pain between sessions and the balance of pairs belong to the patient as a wh
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 from msgspec.structs import replace
@@ -50,9 +51,10 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One exercise with one setting and one intent.
 
     `settled` is in force as the last session left it or a clinician edited it; `proposed` was prescribed since, and a
-    session has yet to show what became of it. `edited` says that no prescription followed the last edit. `goal` is a
-    wider window that a clinician set and that is being approached. `sessions` counts for the learning phase, `clean`
-    for S7. `pain_session` still asks for its cut (rule 1). `week` holds prescribed loads with their times in ms.
+    session has yet to show, by its id, what became of it. `edited` says that no prescription followed the last edit.
+    `goal` is a wider window that a clinician set and that is being approached. `sessions` counts for the learning
+    phase, `clean` for S7. `pain_session` still asks for its cut (rule 1). `week` holds prescribed loads with their
+    times in ms.
     """
 
     settings: str
@@ -118,13 +120,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class PatientState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Screening, plans (the one used last at the end), pain, balance, and the digests of the facts seen last."""
+    """Screening, plans (the one used last at the end), pain, balance, and the digests of the facts seen last.
+
+    `troubled_ms` is the log time in ms of the last trouble: no session that had begun by then is clean (S7).
+    """
 
     screening: Screening | None = None
     plans: tuple[Plan, ...] = ()
     diary: Diary = Diary()
     records: Records = ()
     seen: tuple[bytes, ...] = ()
+    troubled_ms: int | None = None
 
 
 START = PatientState()
@@ -182,13 +188,18 @@ def find_series(plan: Plan, settings: str, intent: Intent) -> Series | None:
 
 def open_series(plan: Plan, base: Prescription, settings: str, intent: Intent) -> Series:
     """Begin a series: with the clinician's prescription, but never above what the plan's other series came down to."""
-    load_N, sets, window = base.load_N, base.sets, window_of(base)
-    for other in plan.series:
+    owed = [one for one in (plan.pain_session, *(other.pain_session for other in plan.series)) if one is not None]
+    settled = _beside(base, plan.series)
+    return Series(settings=settings, intent=intent, settled=settled, pain_session=owed[0] if owed else None)
+
+
+def _beside(wanted: Prescription, others: Iterable[Series]) -> Prescription:
+    """Return a prescription with no more load, sets and range than the other series of the plan came down to."""
+    load_N, sets, window = wanted.load_N, wanted.sets, window_of(wanted)
+    for other in others:
         load_N, sets = min(load_N, other.load_N), min(sets, other.settled.sets)
         window = overlap(window, window_of(other.settled))
-    owed = [one for one in (plan.pain_session, *(other.pain_session for other in plan.series)) if one is not None]
-    settled = with_window(replace(base, load_N=load_N, sets=sets), window)
-    return Series(settings=settings, intent=intent, settled=settled, pain_session=owed[0] if owed else None)
+    return with_window(replace(wanted, load_N=load_N, sets=sets), window)
 
 
 def put_series(state: PatientState, plan: Plan, series: Series) -> PatientState:
@@ -209,7 +220,12 @@ def of_request(state: PatientState, request: PlanRequested) -> tuple[Plan, Serie
     if plan is None or plan.base is None:
         return None
     series = find_series(plan, request.settings, request.intent)
-    return plan, series or open_series(plan, plan.base, request.settings, request.intent)
+    if series is None:
+        return plan, open_series(plan, plan.base, request.settings, request.intent)
+    if series.trained_ms is None:  # planned for, but never trained: the others may have come down since
+        others = (one for one in plan.series if one is not series)
+        series = replace(series, settled=_beside(series.settled, others))
+    return plan, series
 
 
 def bounded(state: PatientState) -> PatientState:

@@ -26,7 +26,7 @@ WIDEN_PCT = 5.0
 
 
 def in_force(situation: PlanSituation) -> Prescription:
-    """Return the settled prescription with load and sets in force and, where a clinician widened it, one step of range."""
+    """Return what is settled with load and sets in force and, where a clinician widened it, one step of range."""
     series = situation.series
     in_force = replace(series.settled, load_N=series.load_N, sets=series.sets)
     return with_window(in_force, _approach(series, situation))
@@ -35,7 +35,8 @@ def in_force(situation: PlanSituation) -> Prescription:
 def _approach(series: Series, situation: PlanSituation) -> Window | None:
     """Go from the settled window towards a clinician's wider one, 5 degrees at most in all; not after trouble (S7)."""
     last, goal, machine = window_of(series.settled), series.goal, situation.request.capabilities
-    if last is None or goal is None or machine is None or (series.past and series.clean < CLEAN_SESSIONS):
+    is_proved = series.trained_ms is None or series.clean >= CLEAN_SESSIONS  # an edit does not make trouble undone
+    if last is None or goal is None or machine is None or not is_proved:
         return last
     step = math.radians(WIDEN_DEG) if machine.position_unit == "rad" else (goal[1] - goal[0]) * WIDEN_PCT / 100.0
     below, above = max(last[0] - goal[0], 0.0), max(goal[1] - last[1], 0.0)

@@ -8,12 +8,15 @@ import msgspec
 from streams.core.adaptive import Model
 from streams.core.baseline import Baseline
 from streams.core.limits import SchemaVersion
-from streams.core.telemetry import Capabilities, Intent, PainMoment, Prescription, Screening, Side
+from streams.core.telemetry import Capabilities, Intent, PainMoment, Prescription, Screening, Side, Symptom
 
 Outcome = Literal["applied", "rejected", "expired"]
 """How a command ended; exactly one of these."""
 
 Severity = Literal["info", "warning", "alarm"]
+
+MachineMode = Literal["offline", "idle", "requested", "resting", "lifting", "locked"]
+"""What a machine is doing: gone; no session; one that waits for its plan; between sets; in a set; locked by a STOP."""
 
 
 class _Result(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -81,6 +84,8 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     `start_load_N` the one that it began with. `baseline` is what the accepted reps of this session alone were like,
     `model` what the adaptive model knows after it.
     `corrected` says that gravity, cam and friction were taken out of the force of every rep; None is unknown.
+    `began_ms` is the log time in ms at which it was requested, or started if nobody requested it. A session in which
+    something went wrong before it could start is told too: it has no sets, no reps and no prescription.
     """
 
     session: str
@@ -109,6 +114,7 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     torque_by_bin: tuple[float | None, ...] | None = None
     model: Model | None = None
     corrected: bool | None = None
+    began_ms: int | None = None
 
 
 class PatientAssessed(_Result, frozen=True, kw_only=True, tag="patient_assessed"):
@@ -147,7 +153,20 @@ class Notice(_Result, frozen=True, kw_only=True, tag="notice"):
     detail: str
 
 
-Metric = RepMeasured | SetSummarised | SessionSummarised | PatientAssessed | CommandClosed | Notice
+class MachineSeen(_Result, frozen=True, kw_only=True, tag="machine_seen"):
+    """What a machine is doing, said when that changes and, while anything is heard of it, once a minute.
+
+    `online` is what its presence said last: a locked machine may be there or gone.
+    """
+
+    mode: MachineMode
+    online: bool
+    boot_id: str
+    session: str | None
+    patient: str | None
+
+
+Metric = RepMeasured | SetSummarised | SessionSummarised | PatientAssessed | CommandClosed | MachineSeen | Notice
 """What the metric topic carries."""
 
 
@@ -192,11 +211,15 @@ class PlanEdited(_Result, frozen=True, kw_only=True, tag="plan_edited"):
 
 
 class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
-    """A pain of 0-10 that was felt on the morning after a session, or on a day of the diary."""
+    """A pain of 0-10, or a symptom, outside the running session.
+
+    It was felt on the morning after a session, on a day of the diary, or now by someone whose session is over.
+    """
 
     patient: str
     felt: PainMoment
-    pain_nrs: int
+    pain_nrs: int | None
+    symptom: Symptom = "none"
 
 
 PatientFact = PlanRequested | PatientScreened | PlanEdited | PainReported | SessionSummarised

@@ -38,6 +38,12 @@ MAX_CLOSED = 32
 MAX_PAST_BOOTS = 3
 """Earlier boots whose late messages are still told from repeated ones."""
 
+MAX_GONE = 64
+"""Boots before those that are remembered only as over, by 8 bytes each: nothing of them begins a boot again."""
+
+MAX_RECENT = 4
+"""Sessions that are over and whose patients are remembered, for a pain that is told after them."""
+
 MAX_AHEAD = 64
 """Messages of one boot that were acted on ahead of an earlier one and are remembered for it."""
 
@@ -47,6 +53,9 @@ taken for a repetition."""
 
 MAX_TEMPO_ERRORS = 100
 """Tempo errors of a session that are kept for their median; three sets of 30 reps fit."""
+
+MAX_ASKED = 16
+"""Ids of what operators asked for that are remembered, so that what is written twice counts once."""
 
 
 class Heard(msgspec.Struct, frozen=True, array_like=True):
@@ -67,7 +76,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
 class Boot(msgspec.Struct, frozen=True, array_like=True):
     """The order of one boot: the next `seq` that is due, what waits behind it, what was acted on ahead of its turn.
 
-    `holes` are stretches [first, next) before `due` that were given up as lost and have not come since.
+    `holes` are stretches [first, next) before `due` that were given up as lost and have not come since, `losses` how
+    often the link of a running session was lost.
     """
 
     boot_id: str
@@ -76,6 +86,7 @@ class Boot(msgspec.Struct, frozen=True, array_like=True):
     ahead: tuple[int, ...] = ()
     holes: tuple[tuple[int, int], ...] = ()
     t_us: int | None = None
+    losses: int = 0
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -111,6 +122,10 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         What the adaptive model knows of the patient at this series; None is the population's prior.
     set_ended_us : int or None
         Device clock in us at the end of the last set.
+    began_ms : int or None
+        Log time in ms at which it was requested, or started if nobody requested it.
+    tightened : float
+        How much of the range rule 5 has taken away in this session, in m or rad.
     """
 
     id: str
@@ -150,6 +165,13 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     noticed: tuple[str, ...] = ()
     model: Model | None = None
     set_ended_us: int | None = None
+    began_ms: int | None = None
+    tightened: float = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it was requested and nothing of it has begun: only then may a plan still come."""
+        return self.request_id is not None and not self.started and self.set is None
 
     @property
     def prescribed_window(self) -> tuple[float, float] | None:
@@ -166,7 +188,12 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class MachineState(msgspec.Struct, frozen=True, array_like=True):
-    """All that the controller remembers of one machine; `screened_seq` is the last screening's place in this boot."""
+    """All that the controller remembers of one machine.
+
+    `screened_seq` is the last screening's place in this boot, `stopped_seq` that of the last word before the last STOP.
+    `recent` are the last sessions that are over, with their patients, `gone` marks of boots before those in `past`,
+    `asked` the ids of what operators asked for last.
+    """
 
     machine: str
     boot: Boot | None = None
@@ -180,3 +207,7 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     pending: tuple[Pending, ...] = ()
     closed: tuple[str, ...] = ()
     screened_seq: int = -1
+    stopped_seq: int = -1
+    recent: tuple[tuple[str, str], ...] = ()
+    gone: tuple[bytes, ...] = ()
+    asked: tuple[str, ...] = ()

@@ -63,10 +63,11 @@ def summarised(
         if is_accepted(fact, in_trouble=in_trouble):
             error_pct = muscles.typical_error_pct(machines, fact.exercise, policy.typical_error_pct)
             series = _measured(series, fact, now_ms, error_pct, policy)
-        series = replace(series, clean=series.clean + 1 if _is_clean(fact, in_trouble=in_trouble) else 0)
+        is_clean = _is_clean(fact, state.troubled_ms, in_trouble=in_trouble)
+        series = replace(series, clean=series.clean + 1 if is_clean else 0)
         state = put_series(state, _attended(plan, fact, now_ms), series)
     if in_trouble:
-        state = after_trouble(state)
+        state = after_trouble(state, fact.at_ms)
     return _owing_a_cut(state, fact) if "pain_stop" in fired else state
 
 
@@ -88,35 +89,59 @@ def is_accepted(fact: SessionSummarised, *, in_trouble: bool) -> bool:
     return not in_trouble and not fact.incomplete and fact.valid_reps > 0
 
 
-def _is_clean(fact: SessionSummarised, *, in_trouble: bool) -> bool:
-    """Tell whether nothing was wrong; an unknown pain is not a low one, and no rep is no session (S13)."""
-    return is_accepted(fact, in_trouble=in_trouble) and fact.pain_max is not None
+def _is_clean(fact: SessionSummarised, troubled_ms: int | None, *, in_trouble: bool) -> bool:
+    """Tell whether nothing was wrong; an unknown pain is not a low one, and no rep is no session (S13).
+
+    A session that had begun when the patient told of trouble is none of those that come after it.
+    """
+    is_later = troubled_ms is None or fact.began_ms is None or fact.began_ms > troubled_ms
+    return is_accepted(fact, in_trouble=in_trouble) and fact.pain_max is not None and is_later
 
 
 def _settled(series: Series, base: Prescription, fact: SessionSummarised) -> Series:
-    """Settle what was proposed: never more than prescribed, never more than the session shows."""
+    """Settle what was proposed: never more than prescribed, never more than the session shows.
+
+    A proposal that the session does not name may never have come to the machine: what it eased stays eased, what it
+    asked for more is not taken up (S20).
+    """
     if series.edited:
         return series  # the session began before the clinician's edit took effect
     before, asked, told = series.settled, series.proposed or series.settled, fact.prescription
+    shown = None if told is None else window_of(told)
+    is_narrower = overlap(window_of(asked), shown) != window_of(asked)  # the way to a wider range is not gone on (S6)
+    if told is None or told.id != asked.id:
+        asked = _eased(before, asked)
     shown_N = fact.load_N if fact.load_N is not None else before.load_N
     settled = replace(
         asked,
+        id=before.id,
         load_N=on_grid(min(asked.load_N, shown_N), None, None),  # down to 1 mN: rounding must not raise
         reps=asked.reps if told is not None and told.reps >= asked.reps else min(asked.reps, before.reps),
         sets=asked.sets if told is not None and told.sets >= asked.sets else min(asked.sets, before.sets),
         tul_s=_settled_tul_s(before.tul_s, asked.tul_s, None if told is None else told.tul_s),
     )
-    window = overlap(window_of(asked), None if told is None else window_of(told))
-    tightened = window != window_of(asked)
     return replace(
         series,
-        settled=with_window(settled, window),
+        settled=with_window(settled, overlap(window_of(asked), shown)),
         proposed=None,
-        goal=None if tightened else series.goal,
+        goal=None if is_narrower else series.goal,
         extra_set=series.extra_set or settled.sets > base.sets,
         easing_ms=None,
         eased_ms=series.eased_ms if series.easing_ms is None else series.easing_ms,
     )
+
+
+def _eased(before: Prescription, asked: Prescription) -> Prescription:
+    """Return what was in force before, with all that was asked less of."""
+    eased = replace(
+        before,
+        load_N=min(before.load_N, asked.load_N),
+        reps=min(before.reps, asked.reps),
+        sets=min(before.sets, asked.sets),
+        rest_s=max(before.rest_s, asked.rest_s),
+        tul_s=before.tul_s if before.tul_s is None or asked.tul_s is None else min(before.tul_s, asked.tul_s),
+    )
+    return with_window(eased, overlap(window_of(before), window_of(asked)))
 
 
 def _settled_tul_s(before_s: float | None, asked_s: float | None, told_s: float | None) -> float | None:

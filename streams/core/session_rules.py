@@ -31,13 +31,16 @@ def _stop(situation: Situation, *evidence: tuple[str, float | str]) -> Match:
 def emergency_stop(situation: Situation, policy: Policy) -> Match | None:
     """0: danger stops the machine: the load goes to its minimum, locked until a clinician releases it.
 
-    Danger is any symptom, the stop button, any fault, a screening with a red flag, a lost link, or a peak force above
-    `spike_ratio` of the patient's own. That is the largest of at least 3 accepted reps before in the set, else that of
-    earlier sessions at a load within 10 %; where there is neither, force is not asked. A link is lost by the last will,
-    by another boot, or by a silence of the device clock of more than `heartbeat_s` times `heartbeat_missed`.
+    Danger is any symptom, the stop button, an operator's STOP, any fault, a screening with a red flag, a lost link, or
+    a peak force above `spike_ratio` of the patient's own. That is the largest of at least 3 accepted reps before in the
+    set, else that of earlier sessions at a load within 10 %; where there is neither, force is not asked. A link is lost
+    by the last will, by another boot, or by a silence of the device clock of more than `heartbeat_s` times
+    `heartbeat_missed`.
     """
     if situation.link_loss is not None:
         return None if situation.session is None else _stop(situation, ("link", situation.link_loss))
+    if situation.asked is not None:
+        return _stop(situation, ("operator", situation.asked.by), ("reason", situation.asked.reason))
     danger = _danger(situation.event)
     if danger is not None:
         return _stop(situation, danger)
@@ -137,8 +140,10 @@ def _keep_away(situation: Situation, position: float | None, policy: Policy) -> 
     if (new - lo if is_high else hi - new) < MIN_WINDOW_SHARE * (hi - lo):
         return ()  # no movement would be left; the load goes down all the same
     if is_high:
-        return (Change(quantity="window_hi", old=window[1], new=new, bound=hi),) if new < window[1] else ()
-    return (Change(quantity="window_lo", old=window[0], new=new, bound=lo),) if new > window[0] else ()
+        old = situation.easiest("window_hi", window[1])
+        return (Change(quantity="window_hi", old=old, new=new, bound=hi),) if new < old else ()
+    old = situation.easiest("window_lo", window[0])
+    return (Change(quantity="window_lo", old=old, new=new, bound=lo),) if new > old else ()
 
 
 def data_hold(situation: Situation, policy: Policy) -> Match | None:

@@ -5,8 +5,9 @@ from typing import Literal
 
 import msgspec
 
-from streams.core.commands import Change
+from streams.core.commands import Change, Command, Quantity
 from streams.core.invariants import MIN_VALID_REPS
+from streams.core.operators import OperatorAsked
 from streams.core.session import SessionState
 from streams.core.sets import RepNote, SetState
 from streams.core.telemetry import Capabilities, Event
@@ -25,6 +26,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     """What the rules see: the cause, the session, the set, and what the machine can do.
 
     `reps` are the last two valid reps, if the second of them has just come and rules may go by reps (S14, S15).
+    `pending` are the session's commands that nobody has acknowledged: the machine may have obeyed them.
     """
 
     cause: str
@@ -34,6 +36,8 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     event: Event | None = None
     link_loss: LinkLoss | None = None
     reps: tuple[RepNote, RepNote] | None = None
+    pending: tuple[Command, ...] = ()
+    asked: OperatorAsked | None = None
 
     @property
     def set(self) -> SetState | None:
@@ -47,6 +51,11 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
             return self.set.fired
         return () if self.session is None else self.session.between
 
+    def easiest(self, quantity: Quantity, value: float) -> float:
+        """Return a value in force, or the easier one that a command on its way has asked for (S1)."""
+        asked = [one.new for command in self.pending for one in command.changes if one.quantity == quantity]
+        return (max if quantity in {"rest_s", "window_lo"} else min)([value, *asked])
+
 
 def two_reps(running: SetState | None) -> tuple[RepNote, RepNote] | None:
     """Return a set's last two valid reps, if the second of them has just come and there are three or more."""
@@ -56,16 +65,20 @@ def two_reps(running: SetState | None) -> tuple[RepNote, RepNote] | None:
 
 
 def lowered(situation: Situation, cut_pct: float) -> tuple[Change, ...]:
-    """Lower the load by a share of the value in force, down to the machine's grid, never below its minimum."""
+    """Lower the load by a share of the value in force, down to the machine's grid, never below its minimum.
+
+    What a command on its way asked for is taken as in force: whether the machine has obeyed it or not, nothing rises.
+    """
     machine, session = situation.capabilities, situation.session
     if machine is None or session is None or session.load_N is None:
         return ()
-    wanted_N = session.load_N * (1.0 - cut_pct / 100.0)
+    old_N = situation.easiest("load_N", session.load_N)
+    wanted_N = old_N * (1.0 - cut_pct / 100.0)
     steps = math.floor((wanted_N - machine.load_min_N) / machine.load_step_N + 1e-9)
     new_N = round(machine.load_min_N + max(steps, 0) * machine.load_step_N, 3)
-    if new_N >= session.load_N:
+    if new_N >= old_N:
         return ()
-    return (Change(quantity="load_N", old=session.load_N, new=new_N, bound=machine.load_min_N),)
+    return (Change(quantity="load_N", old=old_N, new=new_N, bound=machine.load_min_N),)
 
 
 def range_step(machine: Capabilities, window: tuple[float, float], degrees: float) -> float:

@@ -4,9 +4,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core import envelope
+from streams.core import envelope, order
 from streams.core.commands import Command, Evidence
 from streams.core.envelope import Known, Refused
+from streams.core.operators import OperatorAsked
 from streams.core.outputs import to_records
 from streams.core.plans import PlanMade
 from streams.core.policy import Policy
@@ -17,7 +18,7 @@ from streams.core.session import MAX_PENDING, MachineState, Pending, SessionStat
 from streams.core.session_rules import SESSION_RULES
 from streams.core.sets import MAX_FIRED, SetState
 from streams.core.situation import LinkLoss, Situation, two_reps
-from streams.core.telemetry import Event, Screening
+from streams.core.telemetry import Event, Ordered, Screening
 
 PLANNED = 7
 AFTER_LOSS = 6
@@ -87,6 +88,23 @@ class Turn:
             )
         )
 
+    def is_of_this_boot(self, message: Ordered) -> bool:
+        """Tell whether a message belongs to the boot that is running."""
+        return self.state.boot is not None and self.state.boot.boot_id == message.boot_id
+
+    def sequence_of(self, message: Ordered) -> int:
+        """Return the sequence of what a message causes; what an earlier boot says comes after the last word of this."""
+        return 8 * message.seq if self.is_of_this_boot(message) else self.sequence_now()
+
+    def sequence_now(self) -> int:
+        """Return the sequence of what no message of this boot causes: a lost link, a late word of an earlier boot."""
+        due = 0 if self.state.boot is None else self.state.boot.due
+        return 8 * max(due - 1, 0) + AFTER_LOSS
+
+    def latest(self) -> int:
+        """Return the last place in the running boot that was heard of."""
+        return -1 if self.state.boot is None else order.latest(self.state.boot)
+
     def ask(
         self,
         moment: Moment,
@@ -95,8 +113,15 @@ class Turn:
         *,
         event: Event | None = None,
         link_loss: LinkLoss | None = None,
+        asked: OperatorAsked | None = None,
+        key: str | None = None,
+        after_seq: int | None = None,
     ) -> str | None:
-        """Ask the rules of a moment; return the id of the command that was issued, if one was."""
+        """Ask the rules of a moment; return the id of the command that was issued, if one was.
+
+        `key` stands before the rule in the command's id where its cause alone is not enough, `after_seq` is the place
+        of the last message of this boot that was said before a STOP; both follow from cause and sequence otherwise.
+        """
         situation = Situation(
             cause=cause,
             session=self.running if link_loss else self.session,
@@ -105,13 +130,27 @@ class Turn:
             event=event,
             link_loss=link_loss,
             reps=two_reps(self.set) if moment == "rep" and not self.state.locked else None,
+            pending=self._on_their_way(),
+            asked=asked,
         )
         decision = decide(SESSION_RULES, moment, situation, self.policy)
         if moment == "rep":
             self.change_set(held=decision is not None and decision.rule == "data_hold")
-        return None if decision is None else self._decided(decision, cause, sequence)
+        if decision is None:
+            return None
+        if decision.match.action == "stop":
+            place = sequence // 8 if after_seq is None else after_seq
+            self.change(stopped_seq=max(self.state.stopped_seq, place))
+            sequence = max(sequence, self.state.last_sequence + 1)  # always one of its own: STOP follows STOP (S10)
+        return self._decided(decision, cause, sequence, key or cause)
 
-    def _decided(self, decision: Decision, cause: str, sequence: int) -> str | None:
+    def _on_their_way(self) -> tuple[Command, ...]:
+        """Return the commands of the running session that the machine may have obeyed and has not acknowledged."""
+        running = self.running
+        sent = (one.command for one in self.state.pending)
+        return tuple(one for one in sent if running and one.session == running.id and one.action != "stop")
+
+    def _decided(self, decision: Decision, cause: str, sequence: int, key: str) -> str | None:
         """Turn a decision into a command; return its id, or None if it is a mere hold or was refused."""
         match = decision.match
         if match.action is None:
@@ -119,7 +158,7 @@ class Turn:
             return None
         running, open_set = self.running, self.set
         wish = Command(
-            command_id=f"{cause}/{decision.rule}",
+            command_id=f"{key}/{decision.rule}",
             machine=self.state.machine,
             boot_id="none" if self.state.boot is None else self.state.boot.boot_id,
             sequence=sequence,

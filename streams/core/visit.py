@@ -2,9 +2,9 @@
 
 from msgspec.structs import replace
 
-from streams.core import summaries
+from streams.core import acknowledgements, summaries
 from streams.core.results import PainReported, PatientScreened, PlanEdited, PlanRequested
-from streams.core.session import Heard, SessionState
+from streams.core.session import MAX_RECENT, Heard, SessionState
 from streams.core.sets import SetState
 from streams.core.telemetry import (
     ButtonPressed,
@@ -21,10 +21,22 @@ from streams.core.telemetry import (
 )
 from streams.core.turn import Turn
 
+PAIN_CLEAN = 2
+"""Highest pain that is no trouble (S7)."""
+
+SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
+"""Rules that speak of trouble, whether the session has started or not (S7)."""
+
 
 def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
-    """Open a session that waits for its plan, and ask the planner for one."""
+    """Open a session that waits for its plan, and ask the planner for one.
+
+    How the patient was screened is the planner's to say: since it was told here, another machine may have been told
+    something else (S23). What was said after the request is newer, though it was heard before.
+    """
     close_session(turn, heard.id, "superseded")
+    if turn.state.screened_seq < message.seq:
+        turn.change(screened=None)
     session = SessionState(
         id=message.session,
         patient=message.patient,
@@ -32,23 +44,32 @@ def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
         side=message.side,
         intent=message.intent,
         settings=message.settings,
-        request_id=heard.id,
+        began_ms=turn.now_ms,
     )
     turn.change(session=session)
+    _ask_for_plan(turn, heard, message, session, message.patient)
+
+
+def _ask_for_plan(
+    turn: Turn, heard: Heard, message: SessionRequested | ClinicianEdited, session: SessionState, patient: str
+) -> None:
+    """Ask the planner for the plan of a session that waits; only the answer to this question counts."""
+    identity = heard.id if isinstance(message, SessionRequested) else f"{heard.id}/request"  # the edit has its own
+    turn.change_session(request_id=identity)
     turn.say(
         PlanRequested(
-            id=heard.id,
+            id=identity,
             machine=turn.state.machine,
             cause=heard.id,
             at_ms=turn.now_ms,
             boot_id=message.boot_id,
             seq=message.seq,
-            session=message.session,
-            patient=message.patient,
-            exercise=message.exercise,
-            side=message.side,
-            intent=message.intent,
-            settings=message.settings,
+            session=session.id,
+            patient=patient,
+            exercise=session.exercise,
+            side=session.side,
+            intent=session.intent,
+            settings=session.settings,
             capabilities=turn.state.capabilities,
             locked=turn.state.locked,
         )
@@ -73,6 +94,7 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
         load_N=load_N,
         pain_start=message.pain_nrs,
         pain_max=message.pain_nrs,
+        began_ms=turn.now_ms,
     )
     asked = turn.session
     if asked is not None:  # what went wrong between the request and the start went wrong in this session
@@ -85,6 +107,9 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
             rpe_max=asked.rpe_max,
             baseline=asked.baseline,
             model=asked.model,
+            began_ms=asked.began_ms,
+            missing=asked.missing if asked.started else 0,
+            tightened=asked.tightened,
         )
     turn.change(session=session)
 
@@ -96,22 +121,34 @@ def ended(turn: Turn, heard: Heard, message: SessionEnded) -> None:
 
 
 def close_session(turn: Turn, cause: str, ended_by: str) -> None:
-    """Summarise the session and what is open of it, if it had begun."""
+    """Summarise the session and what is open of it, if it had begun or if there was trouble before it could (S7)."""
     close_set(turn, cause, ended_by)
     session = turn.session
-    if session is not None and session.started:
-        turn.say(
-            summaries.summarise_session(
-                session, machine=turn.state.machine, cause=cause, now_ms=turn.now_ms, ended_by=ended_by
-            )
+    if session is None:
+        return
+    if session.started or _was_troubled(session):
+        summary = summaries.summarise_session(
+            session, machine=turn.state.machine, cause=cause, now_ms=turn.now_ms, ended_by=ended_by
         )
+        turn.say(replace(summary, began_ms=session.began_ms))
+    if session.patient is not None:
+        turn.change(recent=(*turn.state.recent, (session.id, session.patient))[-MAX_RECENT:])
+        if turn.state.screened == (session.patient, "clear"):  # it held for this visit; the next plan says it again
+            turn.change(screened=None)
     turn.change(session=None)
 
 
+def _was_troubled(session: SessionState) -> bool:
+    is_painful = session.pain_max is not None and session.pain_max > PAIN_CLEAN
+    return is_painful or any(rule in SAFETY_RULES for rule, _ in session.rules_fired)
+
+
 def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
-    """Open a set."""
+    """Open a set; the session has begun with it, whether anybody heard it start or not."""
     close_set(turn, heard.id, "superseded")
     session = turn.session
+    if session is not None and session.id == message.session:
+        turn.change_session(started=True)
     since_us = None if session is None or session.set_ended_us is None else message.t_us - session.set_ended_us
     rest_s = since_us * 1e-6 if since_us is not None and since_us >= 0 else None
     opened = SetState(message.set_number, message.load_N, rest_s=rest_s)
@@ -149,11 +186,13 @@ def _most(one: int | None, other: int | None) -> int | None:
 def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
     """Take note of what the patient feels, then ask the rules.
 
-    What was felt on another day is no pain of today: it goes to the patient's diary, and no rule sees it. A symptom is
-    dangerous whenever it was felt.
+    What was felt on another day is no pain of today: it goes to the patient's diary, and no rule sees it. What is told
+    of a session that is over, or of someone who does not train here now, goes there too. A symptom is dangerous
+    whenever it was felt.
     """
-    if message.felt != "now":
+    if message.felt != "now" or _is_of_another(turn, message):
         diary(turn, heard, message)
+    if message.felt != "now":
         message = replace(message, pain_nrs=None, rpe=None, position=None)
     session = turn.session
     if session is not None:
@@ -165,16 +204,27 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
     raised(turn, heard, message)
 
 
+def is_trouble(message: SymptomReported) -> bool:
+    """Tell whether a report speaks of a symptom, or of a pain that is more than a little."""
+    return message.symptom != "none" or (message.pain_nrs is not None and message.pain_nrs > PAIN_CLEAN)
+
+
+def _is_of_another(turn: Turn, message: SymptomReported) -> bool:
+    """Tell whether a report names a session that does not run here, or a patient who does not train here."""
+    session = turn.session
+    if message.session is not None:
+        return session is None or message.session != session.id
+    return message.patient is not None and (session is None or message.patient != session.patient)
+
+
 def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool = False) -> None:
-    """Pass a pain of another day on to the planner: the patient's who is named, else of whoever trains here now."""
-    if message.pain_nrs is None:
+    """Pass on to the planner what does not belong to the running session: a pain, or a symptom."""
+    if message.pain_nrs is None and message.symptom == "none":
         return
-    session, patient = turn.session, message.patient
-    if patient is None and session is not None:
-        is_theirs = message.session == session.id or (message.session is None and not is_late)
-        patient = session.patient if is_theirs else None
+    patient = _whose(turn, message, is_late=is_late)
     if patient is None:
-        turn.notice(heard.id, "whose_pain", f"pain {message.pain_nrs}, {message.felt}, of nobody known", "warning")
+        what = f"pain {message.pain_nrs}" if message.symptom == "none" else message.symptom
+        turn.notice(heard.id, "whose_pain", f"{what}, {message.felt}, of nobody known", "warning")
         return
     turn.say(
         PainReported(
@@ -185,13 +235,25 @@ def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool =
             patient=patient,
             felt=message.felt,
             pain_nrs=message.pain_nrs,
+            symptom=message.symptom,
         )
     )
 
 
-def raised(turn: Turn, heard: Heard, message: SymptomReported | ButtonPressed | FaultRaised) -> None:
+def _whose(turn: Turn, message: SymptomReported, *, is_late: bool) -> str | None:
+    """Return who is meant: the patient who is named, or of the session that is named, else whoever trains here now."""
+    session = turn.session
+    if message.patient is not None:
+        return message.patient
+    if session is not None and (message.session == session.id or (message.session is None and not is_late)):
+        return session.patient
+    return dict(turn.state.recent).get(message.session or "")
+
+
+def raised(turn: Turn, heard: Heard, message: SymptomReported | ButtonPressed | FaultRaised | Screened) -> None:
     """Ask the rules what an event demands."""
-    turn.ask("event", heard.id, 8 * message.seq, event=message)
+    after_seq = None if turn.is_of_this_boot(message) else turn.latest()
+    turn.ask("event", heard.id, turn.sequence_of(message), event=message, after_seq=after_seq)
 
 
 def screened(turn: Turn, heard: Heard, message: Screened) -> None:
@@ -211,7 +273,7 @@ def screened(turn: Turn, heard: Heard, message: Screened) -> None:
                 by=message.by,
             )
         )
-    turn.ask("event", heard.id, 8 * message.seq, event=message)  # a red flag locks (S23), however late it comes
+    raised(turn, heard, message)  # a red flag locks (S23), however late it comes
 
 
 def _is_outdated(turn: Turn, message: Screened) -> bool:
@@ -223,7 +285,7 @@ def _is_outdated(turn: Turn, message: Screened) -> bool:
 
 
 def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
-    """Pass a clinician's bounds and targets on to the planner."""
+    """Pass a clinician's bounds and targets on to the planner; a session that waits for its plan gets another one."""
     turn.say(
         PlanEdited(
             id=heard.id,
@@ -244,9 +306,18 @@ def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
             mvt=message.mvt,
         )
     )
+    session = turn.session
+    if session is None or not session.waits:
+        return
+    if (session.patient, session.exercise, session.side) == (message.patient, message.exercise, message.side):
+        acknowledgements.withdraw(turn, heard.id, session.id)
+        _ask_for_plan(turn, heard, message, session, message.patient)
 
 
 def released(turn: Turn, heard: Heard, message: Released) -> None:
-    """Unlock the machine: only a clinician can."""
+    """Unlock the machine: only a clinician can, and only after the last STOP (S8)."""
+    if turn.is_of_this_boot(message) and message.seq < turn.state.stopped_seq:
+        turn.notice(heard.id, "release_ignored", f"by {message.by}, before the last STOP", "warning")
+        return
     turn.change(locked=False)
     turn.notice(heard.id, "released", f"by {message.by}")

@@ -155,14 +155,12 @@ def test_pain_between_two_sets_lowers_the_load_once() -> None:
 
 def test_pain_between_request_and_start_belongs_to_the_session() -> None:
     machine = Machine()
-    asked = {"session": "s1", "patient": PATIENT, "exercise": "lumbar_extension", "intent": "max", "settings": "h1"}
-    told: list[Telemetry] = [machine.online(), machine.say(Screened, patient=PATIENT, outcome="clear", by="physio-1")]
-    told += [machine.say(SessionRequested, **asked), machine.say(SymptomReported, session="s1", pain_nrs=7)]
-    told += [machine.say(SessionStarted, **asked), machine.say(SessionEnded, session="s1")]
-    _, said = run(records(told))
-    assert [command.action for command in commands(said)] == ["end_exercise"]
+    told = [machine.online(), *asked_for(machine), machine.say(SymptomReported, session="s1", pain_nrs=7)]
+    told += [machine.say(SessionStarted, **ASKED), machine.say(SessionEnded, session="s1")]
+    _, said = run(records(told, step_ms=500))
+    assert [command.action for command in commands(said)] == ["prescribe", "end_exercise"]
     (session,) = metrics(said, SessionSummarised)
-    assert (session.pain_max, session.rules_fired) == (7, {"pain_stop": 1})
+    assert (session.pain_max, session.rules_fired) == (7, {"keep": 1, "pain_stop": 1})
 
 
 def test_a_warm_up_rep_and_a_paced_rep_are_no_reference_for_velocity_loss() -> None:

@@ -85,6 +85,9 @@ def plan(*changes: Change, **fields: Any) -> Command:
     return command(**(usual | fields))
 
 
+ALSO_TRUE = Evidence("m/b1/9", "also_true", "unsteady_reduce")
+
+
 def named(name: str) -> tuple[Evidence, ...]:
     return tuple(replace(one, name=name) for one in TWO_REPS)
 
@@ -120,6 +123,13 @@ CASES = (
         invariants.is_complete,
         IN_SESSION,
         command(rule="pain_reduce", evidence=()),
+        "S9",
+    ),
+    Case(
+        "that a lesser rule holds as well is no evidence",
+        invariants.is_complete,
+        IN_SESSION,
+        command(rule="pain_reduce", evidence=(ALSO_TRUE,)),
         "S9",
     ),
     Case(
@@ -160,6 +170,13 @@ CASES = (
     ),
     Case("one rep alone decides nothing", invariants.two_reps_agree, IN_SESSION, command(evidence=TWO_REPS[:1]), "S15"),
     Case(
+        "that a lesser rule holds as well is no second rep",
+        invariants.two_reps_agree,
+        IN_SESSION,
+        command(evidence=(TWO_REPS[0], ALSO_TRUE)),
+        "S15",
+    ),
+    Case(
         "velocity loss decides nothing when paced",
         invariants.no_velocity_loss_when_paced,
         replace(IN_SESSION, intent="paced"),
@@ -171,6 +188,13 @@ CASES = (
         invariants.not_by_similarity_alone,
         IN_SESSION,
         command(evidence=named("sparc_concentric")),
+        "S19",
+    ),
+    Case(
+        "smoothness and a lesser rule that holds as well decide nothing",
+        invariants.not_by_similarity_alone,
+        IN_SESSION,
+        command(evidence=(*named("sparc_concentric"), ALSO_TRUE)),
         "S19",
     ),
     Case(

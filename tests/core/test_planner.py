@@ -152,8 +152,10 @@ def test_a_coarse_machine_adds_a_rep_and_says_so() -> None:
 def test_a_confirmed_rep_stays_and_a_declined_one_does_not() -> None:
     for done, then in ((12, 13), (11, 12)):
         patient = a_trained_patient()
-        patient.ask(capabilities=coarse(20.5))
-        patient.train(390.0, prescription=replace(BASE, reps=done), last_set_reps=13)
+        asked = patient.plan(capabilities=coarse(20.5)).prescription
+        assert asked is not None
+        held = asked if done == asked.reps else replace(BASE, reps=done)
+        patient.train(390.0, prescription=held, last_set_reps=13)
         patient.day += 2
         prescription = patient.plan(capabilities=coarse(20.5)).prescription
         assert prescription is not None
@@ -510,8 +512,11 @@ def test_every_plan_says_how_long_the_session_takes() -> None:
     lengths = [patient.plan(intent=intent).prescription for intent in ("paced", "max")]
     assert [one.session_s for one in lengths if one] == [230.0, 170.0]  # as fast as possible: 4 s a rep
     patient.edit(replace(BASE, tul_s=100.0, sets=3, rest_s=60.0))
-    assert [one.session_s for one in [patient.plan().prescription] if one] == [420.0]
-    assert patient.state.plans[0].series[-1].proposed == replace(BASE, id="planner", tul_s=100.0, sets=3, rest_s=60.0)
+    told = patient.plan().prescription
+    assert told is not None
+    assert told.session_s == 420.0
+    wanted = replace(BASE, id=told.id, tul_s=100.0, sets=3, rest_s=60.0)
+    assert patient.state.plans[0].series[-1].proposed == wanted
 
 
 def test_time_under_load_that_was_earned_and_trained_stays() -> None:

@@ -19,11 +19,26 @@ from loadtest.campaign.order import Counted, Lost, Order
 from loadtest.campaign.sabotage import TRICKS, seen
 from loadtest.campaign.scene import Scene
 from loadtest.campaign.violations import violations
+from loadtest.campaign.watch import Watch
+from loadtest.campaign.world import Sent
 from streams.core import policy
 from streams.core.commands import Change, Command, Evidence
 from streams.core.envelope import ENVELOPE
 from streams.core.policy import DEFAULT
-from streams.core.telemetry import ButtonPressed, Capabilities, Heartbeat, Prescription, Telemetry
+from streams.core.results import Notice
+from streams.core.telemetry import (
+    ButtonPressed,
+    Capabilities,
+    FaultRaised,
+    Heartbeat,
+    Offline,
+    Online,
+    Prescription,
+    Released,
+    SessionRequested,
+    SetStarted,
+    Telemetry,
+)
 
 NOW_MS = 1_700_000_000_000
 LUMBAR = draws.MACHINES[0]
@@ -300,3 +315,32 @@ def test_policies_are_drawn_within_their_bounds_and_named_as_the_core_names_them
 def test_the_checker_knows_a_direction_for_every_quantity() -> None:
     assert set(EASIER) == set(values_of(None))
     assert isinstance(LUMBAR, Capabilities)
+
+
+def heard(watch: Watch, message: Telemetry, *said: Any) -> list[str]:
+    """Let the checker hear a message, and return what it finds wrong with what was said to it."""
+    before = len(watch.found)
+    watch.heard(Letter(KEY, message), NOW_MS, said)
+    return [one.invariant for one in watch.found[before:]]
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("released", ["S8"]), ("release_ignored", []), ("whatever", ["S24"])])
+def test_the_checker_wants_a_release_that_is_older_than_the_stop_to_be_told_as_one(name: str, wrong: list[str]) -> None:
+    #  seq   0   released 1 (overtaken)   fault 2
+    watch, fault = Watch(DEFAULT), FaultRaised(boot_id="b1", seq=2, t_us=2, fault="encoder")
+    cause = f"{KEY}/b1/2"
+    stop = seated(command_id=f"{cause}/s", action="stop", rule="emergency_stop", cause=cause, prescription=None)
+    assert heard(watch, Heartbeat(boot_id="b1", seq=0, t_us=0)) == []
+    assert heard(watch, fault, Sent(stop, b"", is_first=True)) == []
+    word = Notice(id="n", machine=KEY, cause=f"{KEY}/b1/1", at_ms=NOW_MS, name=name, severity="info", detail="by dr-1")
+    assert heard(watch, Released(boot_id="b1", seq=1, t_us=1, by="dr-1"), word) == wrong
+
+
+def test_the_checker_takes_a_session_as_begun_when_its_first_set_begins() -> None:
+    #  session_started was lost: a set begins, and a link that is lost then is owed a STOP
+    watch = Watch(DEFAULT)
+    who: dict[str, Any] = {"session": "s1", "patient": "acme/p1", "exercise": "lumbar_extension", "settings": "h1"}
+    heard(watch, Online(boot_id="b1", capabilities=LUMBAR))
+    heard(watch, SessionRequested(boot_id="b1", seq=0, t_us=0, **who))
+    heard(watch, SetStarted(boot_id="b1", seq=1, t_us=1, session="s1", set_number=1, load_N=300.0))
+    assert heard(watch, Offline(boot_id="b1")) == ["S2"]
