@@ -41,7 +41,7 @@ class Downlink:
     log : Log
         Where records go that are not commands.
     meters : Meters
-        Where commands are counted.
+        Where commands are counted and timed: `issued_ms` is the log time of what caused them.
     now_ms : callable
         The wall clock, in ms since 1970: the one that the log's records are stamped with.
     """
@@ -122,6 +122,8 @@ class Downlink:
         )
         self._remember(ce_id)
         self._meters.count("spineloop_commands_sent_total")
+        if ce_id == command.command_id:  # a repetition (S12) is late because the first try was
+            self._meters.observe("spineloop_rep_to_command_seconds", (self._now_ms() - command.issued_ms) * 1e-3)
         if not is_heard:
             _log.warning("the machine does not listen", command=command.command_id)
 

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from loadtest.disturbance import UNDISTURBED, Rates
 from loadtest.fleet import FleetSettings
+from spineloop import dead_lettering, embedded, exporting, logs, recordings, replaying, running, simulation, wiring
 from spineloop import demo as demos
 from spineloop import doctor as doctors
-from spineloop import embedded, logs, recordings, running, simulation, wiring
 from spineloop.demo import Demo
 from spineloop.embedded import Embedding
 from spineloop.exposition import Exposition
@@ -33,8 +33,11 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Topics of the log in Kafka.")
 app.add_typer(topics_app, name="topics")
+app.add_typer(dead_lettering.app, name="dead-letters")
 app.command()(recordings.analyse)
 app.command()(recordings.play)
+app.command("replay")(replaying.command)
+app.command("export")(exporting.command)
 
 _log = structlog.get_logger()
 EXIT_FAILED = 1
@@ -124,12 +127,23 @@ def downlink() -> None:
 
 
 @app.command()
+def page() -> None:
+    """Show the fleet, machine by machine, to operators: http://127.0.0.1:8480. Beyond loopback only with a token.
+
+    Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 SPINELOOP_PAGE_HOST=0.0.0.0 SPINELOOP_PAGE_TOKEN=... spineloop page`
+    """
+    _role("page")
+
+
+@app.command()
 def demo(
     seconds: Annotated[float, typer.Option(min=1.0, help="How long the fleet trains, in s.")] = 60.0,
     machines: Annotated[int, typer.Option(min=1, max=1_000, help="How many simulated machines.")] = 24,
     seed: Annotated[int, typer.Option(help="Decides everything that is left to chance.")] = 1,
     data: Annotated[Path | None, typer.Option(help="Keep log and history in this folder, for replay.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the report here, as JSON.")] = None,
+    page: Annotated[bool, typer.Option(help="Show the operator page meanwhile.")] = True,
+    page_port: Annotated[int | None, typer.Option(help="Its port, or any free one where that is taken.")] = None,
 ) -> None:
     """Run the whole loop with a simulated fleet, and say what became of every rep and command.
 
@@ -137,7 +151,9 @@ def demo(
     """
     settings = Settings.read()
     logs.configure("console", "error", role="demo")
-    shown = asyncio.run(demos.run(Demo(seconds=seconds, machines=machines, seed=seed, data=data), settings, Console()))
+    port = (settings.page_port if page_port is None else page_port) if page else 0
+    chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
+    shown = asyncio.run(demos.run(chosen, settings, Console()))
     Console().print(demos.table(shown))
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n")
@@ -152,6 +168,8 @@ def serve(
         str | None, typer.Option(help="Broker to use instead of the embedded one: mqtt://host:port")
     ] = None,
     port: Annotated[int, typer.Option(help="Port of the embedded broker on loopback.")] = 1883,
+    page: Annotated[bool, typer.Option(help="Show the operator page.")] = True,
+    page_port: Annotated[int | None, typer.Option(help="Its port; SPINELOOP_PAGE_PORT otherwise.")] = None,
 ) -> None:
     """Run the whole loop in one process: one clinic, no servers to install.
 
@@ -159,8 +177,9 @@ def serve(
     """
 
     async def work(settings: Settings, exposition: Exposition) -> None:
-        embedding = Embedding(data=data, mqtt_url=mqtt, port=port)
-        async with embedded.opened(settings, embedding, exposition) as loop:
+        chosen = settings if page_port is None else msgspec.structs.replace(settings, page_port=page_port)
+        embedding = Embedding(data=data, mqtt_url=mqtt, port=port, page=page and chosen.page_port > 0)
+        async with embedded.opened(chosen, embedding, exposition) as loop:
             await running.run(loop.roles, loop.settings, exposition, asyncio.Event())
 
     _run("serve", work)

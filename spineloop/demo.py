@@ -34,12 +34,16 @@ LOOK_S = 0.25
 
 
 class Demo(msgspec.Struct, frozen=True, kw_only=True):
-    """What to show: for how long in s, how many machines, which dice, where the data stays (None: nowhere)."""
+    """What to show: for how long in s, how many machines, which dice, where the data stays (None: nowhere).
+
+    `page` is the port of the operator page, or any other that is free where that is taken; 0 is none.
+    """
 
     seconds: float = 60.0
     machines: int = 24
     seed: int = 1
     data: Path | None = None
+    page: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +80,12 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 async def run(demo: Demo, settings: Settings, console: Console) -> Report:
     """Run the loop and the fleet, wait until everything has arrived, and report."""
     with tempfile.TemporaryDirectory(prefix="spineloop-") as folder:
-        embedding = Embedding(data=demo.data or Path(folder), port=embedded.free_port())
-        quiet = replace(settings, http_port=0)
+        has_page = demo.page > 0
+        embedding = Embedding(data=demo.data or Path(folder), port=embedded.free_port(), page=has_page)
+        quiet = replace(settings, http_port=0, page_port=embedded.free_port(demo.page) if has_page else 0)
         async with embedded.opened(quiet, embedding, Exposition()) as loop, running(loop.roles):
+            if loop.page is not None:
+                console.print(f"operator page: {loop.page.url}")
             fleet = Fleet(fleet_settings(demo), wiring.machine_connect(loop.settings), now_ms=wiring.wall_clock_ms)
             with Live(console=console, refresh_per_second=4, transient=True) as live:
                 showing = asyncio.create_task(_show(live, fleet, loop.history))

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from adaptors.embedded_broker import embedded_broker
+from dashboards.live.server import Page
 from spineloop import wiring
 from spineloop.settings import Settings
 from spineloop.wiring import Role, Sink
@@ -21,30 +22,39 @@ PARTITIONS = 4
 
 
 class Embedding(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the embedded loop keeps its data, and whose broker it uses: `mqtt_url`, or its own on `port`."""
+    """Where the embedded loop keeps its data, and whose broker it uses: `mqtt_url`, or its own on `port`.
+
+    `page` adds the operator page, where the settings say.
+    """
 
     data: Path
     mqtt_url: str | None = None
     port: int = 1883
+    page: bool = False
 
 
 class Embedded(msgspec.Struct, frozen=True):
-    """A loop that is put together and not running yet: its settings, its roles, its history."""
+    """A loop that is put together and not running yet: its settings, its roles, its history, its page if it has one."""
 
     settings: Settings
     roles: list[Role]
     log: Log
     history: Sink
+    page: Page | None = None
 
     async def dead_letters(self) -> int:
         """Count the dead letters in the log."""
         return sum(end - first for first, end in (await self.log.bounds(DEAD_LETTER)).values())
 
 
-def free_port() -> int:
-    """Find a loopback port that nobody listens on."""
+def free_port(wanted: int = 0) -> int:
+    """Find a loopback port that nobody listens on: the one that is wanted, or any."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
         port: int = probe.getsockname()[1]
         return port
 
@@ -58,4 +68,9 @@ async def opened(settings: Settings, embedding: Embedding, meters: Meters) -> As
         bound = replace(settings, mqtt_url=url, log_url=place, history_url=place, partitions=PARTITIONS)
         log = await stack.enter_async_context(wiring.open_log(bound, "embedded"))
         history = await stack.enter_async_context(wiring.open_history(bound))
-        yield Embedded(bound, wiring.all_roles(bound, log, history, meters), log, history)
+        roles = wiring.all_roles(bound, log, history, meters)
+        if not embedding.page:
+            yield Embedded(bound, roles, log, history)
+            return
+        page = wiring.page(bound, log, roles)
+        yield Embedded(bound, [*roles, wiring.page_role(page)], log, history, page)

@@ -1,17 +1,23 @@
 """Exposition: the meters of this process for Prometheus, and whether it is alive and ready, over HTTP."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 
+from adaptors.meter_points import Reading
 from streams.core.meters import METERS, MeterName
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Bounds of every histogram in s; the budgets (20, 50 and 150 ms) are among them."""
+
+
+MEMORY = "process_resident_memory_bytes"
+"""What the operating system says of this process; the only such meter that goes into history."""
 
 
 class Exposition:
@@ -20,6 +26,7 @@ class Exposition:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._used = {MEMORY}
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
@@ -37,21 +44,52 @@ class Exposition:
     def count(self, name: MeterName, amount: float = 1.0, **labels: str) -> None:
         """Add to a counter."""
         counter = self._counters[name]
+        self._used.add(name)
         (counter.labels(**labels) if labels else counter).inc(amount)
 
     def set(self, name: MeterName, value: float, **labels: str) -> None:
         """Set a gauge."""
         gauge = self._gauges[name]
+        self._used.add(name)
         (gauge.labels(**labels) if labels else gauge).set(value)
 
     def observe(self, name: MeterName, value: float, **labels: str) -> None:
         """Add an observation to a histogram."""
         histogram = self._histograms[name]
+        self._used.add(name)
         (histogram.labels(**labels) if labels else histogram).observe(value)
 
     def text(self) -> bytes:
         """Write all meters as Prometheus reads them."""
         return generate_latest(self.registry)
+
+    def readings(self) -> list[Reading]:
+        """Read every meter that this process has used, for history."""
+        return [one for one in _readings(self.registry.collect()) if one.name in self._used]
+
+
+def _readings(families: Iterable[Metric]) -> Iterator[Reading]:
+    for family in families:
+        match family.type:
+            case "histogram":
+                yield from _histograms(family)
+            case "counter":
+                for sample in family.samples:
+                    if sample.name.endswith("_total"):
+                        yield Reading(sample.name, "counter", tuple(sorted(sample.labels.items())), sample.value)
+            case _:
+                for sample in family.samples:
+                    yield Reading(sample.name, "gauge", tuple(sorted(sample.labels.items())), sample.value)
+
+
+def _histograms(family: Metric) -> Iterator[Reading]:
+    buckets: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+    for sample in family.samples:
+        if sample.name.endswith("_bucket"):
+            labels = tuple(sorted((name, value) for name, value in sample.labels.items() if name != "le"))
+            buckets.setdefault(labels, []).append((float(sample.labels["le"]), sample.value))
+    for labels, told in buckets.items():
+        yield Reading(family.name, "histogram", labels, told[-1][1], tuple(told))
 
 
 @asynccontextmanager

@@ -1,18 +1,17 @@
 """Replaying: what `spineloop replay` does, from the words of the command line to tables, JSON and one HTML file."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 from msgspec.structs import replace
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spineloop import policy_report, wiring
-from spineloop.embedded import PARTITIONS
+from spineloop import looking, policy_report
+from spineloop.looking import Data, From, To
 from spineloop.settings import Settings, WrongSetting
 from streams.core import policy
 from streams.core.controller import Controller
@@ -21,14 +20,19 @@ from streams.core.planning import Planner
 from streams.core.policy import Policy
 from streams.core.records import NewRecord
 from streams.log import Log
-from streams.replay import At, OutOfRange, Replayed, Wanted, replay
-from streams.what_if import Compared, compare
+from streams.reducer import REPLAYED
+from streams.replay import Replayed, replay
+from streams.stretch import OutOfRange, Readable, Wanted, check_order
+from streams.what_if import SideBySide, compare
 
 CHUNK_RECORDS = 500
 """Metrics that are published together."""
 
+SHOWN_KEYS = 3
+"""Keys at which the log says otherwise that are named."""
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for on the command line."""
 
     wanted: Wanted
@@ -39,124 +43,191 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     as_json: bool = False
 
 
-def place(text: str | None, option: str) -> At | None:
-    """Read an offset or a time. Raises WrongSetting naming the option.
+def command(
+    since: From = None,
+    until: To = None,
+    *,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant.")] = None,
+    machine: Annotated[
+        list[str] | None, typer.Option(help="Only this machine, tenant/site/machine; repeatable.")
+    ] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option("--policy", help="Policy file (TOML) to try: show what it would have decided.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="With --policy: write the comparison here, as one file.")] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="Write the metrics again, never a command.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    data: Data = None,
+) -> None:
+    """Recompute metrics and decisions from the log, or see what another policy would have decided.
 
-    Examples
-    --------
-    >>> place("1200", "--from"), place("2026-11-01", "--to")
-    (At(offset=1200, time_ms=None), At(offset=None, time_ms=1793491200000))
+    Without --publish nothing is touched: no topic, no device, no history. Exit 1 if the log says otherwise.
+
+    Example: `spineloop replay --data ./data --from 2026-11-01 --policy tried.toml --html what-if.html`
     """
-    if text is None:
-        return None
-    if text.isascii() and text.isdigit():
-        return At(offset=int(text))
+    wanted = Wanted(
+        since=looking.place(since, "--from"),
+        until=looking.place(until, "--to"),
+        tenant=tenant,
+        machines=tuple(machine or ()),
+    )
+    asked = Asked(wanted=wanted, data=data, policy_file=policy_file, html=html, publish=publish, as_json=as_json)
+    _check(asked)
+    left = "some metrics may have been written again, the same as before" if publish else "nothing was changed"
+    code = looking.run("replay", lambda settings: _run(looking.in_folder(settings, data), asked), left)
+    if code:
+        raise typer.Exit(code)
+
+
+def _check(asked: Asked) -> None:
+    if asked.policy_file is not None and asked.publish:
+        raise WrongSetting("--publish writes what the clinic's own policy says; it does not go with --policy")
+    if asked.html is not None:
+        if asked.policy_file is None:
+            raise WrongSetting("--html shows two policies side by side; it needs --policy")
+        looking.check_place_for(asked.html, "--html")
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise WrongSetting(f"{option}: expected an offset or a time such as 2026-11-23T18:00, got {text!r}") from None
-    aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return At(time_ms=round(aware.timestamp() * 1_000))
+        check_order(asked.wanted)
+    except OutOfRange as error:
+        raise WrongSetting(f"--to: {error}") from error
 
 
 def other_policy(file: Path) -> Policy:
-    """Read the policy that is to be tried. Raises WrongSetting."""
+    """Read the policy that is to be tried. Raises WrongSetting, one line that names the parameter."""
     try:
         return policy.read(file.read_bytes())
-    except (OSError, Malformed) as error:
+    except OSError as error:
         raise WrongSetting(f"--policy: {error}") from error
+    except Malformed as error:
+        raise WrongSetting(f"--policy: {file}: {named(error.detail)}") from error
 
 
-@asynccontextmanager
-async def opened(settings: Settings, data: Path | None, role: str) -> AsyncIterator[Log]:
-    """Open the log of the settings, or an embedded one in a folder. Raises WrongSetting if there is none."""
-    async with wiring.open_log(settings if data is None else _in_folder(settings, data), role) as log:
-        yield log
+def named(detail: str) -> str:
+    """Put the name of a parameter in front of what is wrong with it.
+
+    Examples
+    --------
+    >>> named("Expected `float` <= 30.0 - at `$.vl_stop_pct`")
+    'vl_stop_pct: Expected `float` <= 30.0'
+    >>> named("Object contains unknown field `speed`")
+    'Object contains unknown field `speed`'
+    """
+    found = re.fullmatch(r"(?P<what>.*) - at `\$\.(?P<name>\S+)`", detail, re.DOTALL)
+    return " ".join((detail if found is None else f"{found['name']}: {found['what']}").split())
 
 
-def _in_folder(settings: Settings, data: Path) -> Settings:
-    if not (data / "log.db").is_file():
-        raise WrongSetting(f"--data: no log in {data}")
-    return replace(settings, log_url=f"sqlite://{data.absolute()}", partitions=PARTITIONS)
-
-
-async def run(settings: Settings, options: Options, out: Console, err: Console) -> int:
-    """Replay, and say what was found; return the exit code: 1 if the log says otherwise."""
-    async with opened(settings, options.data, "replay") as log:
-        try:
-            if options.policy_file is not None:
-                return await _try_other(log, settings, options, out, err)
-            return await _recompute(log, settings, options, out, err)
-        except OutOfRange as error:
-            raise WrongSetting(str(error)) from error
-        except KeyError as error:
-            raise WrongSetting(f"the log has no topic {error}") from error
-
-
-async def _recompute(log: Log, settings: Settings, options: Options, out: Console, err: Console) -> int:
-    chosen = settings.policy()
-    stages = (Controller(chosen), Planner(chosen, settings.machine_catalogue()))
-    again = _Again(log) if options.publish else None
-    with _progress(err) as advance:
-        found = await replay(log, stages, options.wanted, advance, None if again is None else again.take)
-    if again is not None:
-        await again.finish()
-    if options.as_json:
-        out.print_json(data=msgspec.to_builtins(found) | {"policy": policy.digest(chosen)})
+async def _run(settings: Settings, asked: Asked) -> int:
+    """Replay, and say what was found; return the exit code."""
+    before = settings.policy()
+    if asked.policy_file is not None:
+        after = other_policy(asked.policy_file)
+        async with looking.for_reading(settings, "replay") as log:
+            return await _try_other(log, settings, asked, before, after)
+    if not asked.publish:
+        async with looking.for_reading(settings, "replay") as log:
+            found = await _recompute(log, settings, asked, before)
     else:
-        _tell(found, out)
-    return 1 if found.differing else 0
+        async with looking.for_writing(settings, "replay") as log:
+            found = await _publish(log, settings, asked, before)
+    if asked.as_json:
+        typer.echo(msgspec.json.encode(msgspec.to_builtins(found) | {"policy": policy.digest(before)}))
+    else:
+        _tell(found, before)
+    return 1 if found.log.differing and not asked.publish else 0
 
 
-def _tell(found: Replayed, out: Console) -> None:
-    out.print(f"records read {found.records:,}, of the wanted stretch {found.counted:,}")
+async def _recompute(log: Readable, settings: Settings, asked: Asked, chosen: Policy) -> Replayed:
+    with looking.progress("replay") as advance:
+        return await replay(log, _stages(settings, chosen), asked.wanted, advance=advance)
+
+
+async def _publish(log: Log, settings: Settings, asked: Asked, chosen: Policy) -> Replayed:
+    again = _Again(log)
+    with looking.progress("replay") as advance:
+        found = await replay(log, _stages(settings, chosen), asked.wanted, advance=advance, publish=again.take)
+    await again.finish()
+    return found
+
+
+def _stages(settings: Settings, chosen: Policy) -> tuple[Controller, Planner]:
+    return Controller(chosen), Planner(chosen, settings.machine_catalogue())
+
+
+def _tell(found: Replayed, chosen: Policy) -> None:
+    typer.echo(f"read {found.records:,} records, {found.counted:,} of them in the stretch, which led to")
     for topic, count in found.outputs.items():
-        out.print(f"{topic}: {count:,}")
-    for partition, missing in found.missing.items():
-        out.print(f"partition {partition}: the first {missing:,} records are gone; states that they led to, too")
-    if found.differing:
-        out.print(f"the log says otherwise at {len(found.differing)} keys, first {' '.join(found.differing[0])}")
-    out.print(f"digest {found.digest}")
+        typer.echo(f"  {count:>9,}  {topic}")
+    _tell_what_is_gone(found.letters, found.missing)
+    log, name = found.log, policy.digest(chosen)
+    if log.not_done is not None:
+        typer.echo(f"not compared with what the log says: {log.not_done}")
+    elif not log.differing:
+        typer.echo("the log says the same, byte for byte")
+    else:
+        some = ", ".join(" ".join(place) for place in log.differing[:SHOWN_KEYS])
+        typer.echo(f"the log says otherwise at {len(log.differing):,} keys, the first: {some}")
+        others = {other: count for other, count in log.policies.items() if other != name}
+        if others:
+            told = ", ".join(f"{count:,} by {other}" for other, count in others.items())
+            typer.echo(f"its commands were decided by other policies ({told}); this is {name}: SPINELOOP_POLICY_FILE")
+    typer.echo(f"digest {found.digest}")
 
 
-async def _try_other(log: Log, settings: Settings, options: Options, out: Console, err: Console) -> int:
-    before, after = settings.policy(), other_policy(options.policy_file or Path())
-    with _progress(err) as advance:
-        found = await compare(log, before, after, options.wanted, settings.machine_catalogue(), advance)
-    if options.html is not None:
-        options.html.write_text(policy_report.html(found, before, after, _stretch(options.wanted)), encoding="utf-8")
-    if options.as_json:
-        out.print_json(data=_as_json(found, before, after))
+def _tell_what_is_gone(letters: Mapping[str, int], missing: Mapping[int, int]) -> None:
+    if letters:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in letters.items())
+        typer.echo(f"dead letters: {told}")
+    for partition, gone in missing.items():
+        typer.echo(f"partition {partition}: retention has removed the first {gone:,} records, and what they led to")
+
+
+async def _try_other(log: Readable, settings: Settings, asked: Asked, before: Policy, after: Policy) -> int:
+    with looking.progress("replay") as advance:
+        found = await compare(log, (before, after), asked.wanted, settings.machine_catalogue(), advance=advance)
+    if asked.html is not None:
+        page = policy_report.html(found, before, after, stretch(asked.wanted))
+        with looking.whole_file(asked.html) as file:
+            file.write_text(page, encoding="utf-8")
+    if asked.as_json:
+        typer.echo(msgspec.json.encode(_as_json(found, before, after)))
         return 0
+    typer.echo(f"{stretch(asked.wanted)}: {found.records:,} records, {found.sessions:,} sessions")
     for name, old, new in policy_report.changed_parameters(before, after):
-        out.print(f"{name}: {old} -> {new}")
-    out.print(f"{found.records:,} records, {found.sessions:,} sessions, {found.differences:,} decisions differ")
+        typer.echo(f"{name}: {old} -> {new}")
+    _tell_what_is_gone(found.letters, found.missing)
+    typer.echo(f"{found.differences:,} decisions differ")
     for table in policy_report.tables(found):
-        out.print(table)
-    if options.html is not None:
-        out.print(f"report: {options.html}")
+        Console().print(table)
+    typer.echo(policy_report.CAVEAT)
+    typer.echo(f"digest {found.digest_after}" + (f", report {asked.html}" if asked.html else ""))
     return 0
 
 
-def _as_json(found: Compared, before: Policy, after: Policy) -> dict[str, Any]:
-    changed = {name: [old, new] for name, old, new in policy_report.changed_parameters(before, after)}
-    digests = {"before": policy.digest(before), "after": policy.digest(after)}
+def _as_json(found: SideBySide, before: Policy, after: Policy) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(found)
-    return {"policies": digests, "changed": changed} | told
+    digests = {"before": told.pop("digest_before"), "after": told.pop("digest_after")}
+    changed = {name: [old, new] for name, old, new in policy_report.changed_parameters(before, after)}
+    policies = {"before": policy.digest(before), "after": policy.digest(after)}
+    words = policy_report.in_words(found)
+    shown = {"shown": told.pop("shown")}
+    return {"digest": digests["after"], "digests": digests, "policies": policies, "changed": changed, **told} | {
+        "in_words": words,
+        "caveat": policy_report.CAVEAT,
+        **shown,
+    }
 
 
-def _stretch(wanted: Wanted) -> str:
-    ends = [_at(wanted.since, "the beginning"), _at(wanted.until, "the end")]
-    whose = wanted.tenant or ", ".join(wanted.machines) or "all machines"
-    return f"{whose}, from {ends[0]} to {ends[1]}"
+def stretch(wanted: Wanted) -> str:
+    """Say in words what was looked at.
 
-
-def _at(at: At | None, otherwise: str) -> str:
-    if at is None:
-        return otherwise
-    if at.time_ms is None:
-        return f"offset {at.offset}"
-    return datetime.fromtimestamp(at.time_ms / 1_000, UTC).isoformat(timespec="seconds")
+    Examples
+    --------
+    >>> stretch(Wanted(tenant="acme"))
+    'acme, from the beginning to the end'
+    """
+    begin, end = wanted.since or "the beginning", wanted.until or "the end"
+    whose = ", ".join(wanted.machines) or wanted.tenant or "All machines"
+    return f"{whose}, from {begin} to {end}"
 
 
 class _Again:
@@ -168,7 +239,7 @@ class _Again:
 
     async def take(self, record: NewRecord) -> None:
         """Keep a metric until there are enough to write."""
-        self._waiting.append(record)
+        self._waiting.append(replace(record, headers=(*record.headers, (REPLAYED, b"1"))))
         if len(self._waiting) >= CHUNK_RECORDS:
             await self.finish()
 
@@ -177,12 +248,3 @@ class _Again:
         waiting, self._waiting = self._waiting, []
         if waiting:
             await self._log.append(waiting)
-
-
-@contextmanager
-def _progress(err: Console) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on a terminal, and nothing anywhere else."""
-    columns = (TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("replay", total=None)
-        yield lambda done, of: bar.update(task, completed=done, total=of)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from spineloop import wiring
 from spineloop.exposition import Exposition, served
 from spineloop.settings import Settings
 from spineloop.wiring import Role
@@ -24,12 +25,20 @@ async def run(roles: Sequence[Role], settings: Settings, exposition: Exposition,
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with served(exposition, settings.http_host, settings.http_port, lambda: all(r.is_ready() for r in roles)):
+    served_here = served(exposition, settings.http_host, settings.http_port, lambda: all(r.is_ready() for r in roles))
+    async with served_here, wiring.meter_history(_name(roles), settings, exposition) as told:
         _log.info("started", roles=[role.name for role in roles], http_port=settings.http_port)
         async with asyncio.TaskGroup() as tasks:
             for role in roles:
                 tasks.create_task(_until_stopped(role, stop), name=role.name)
+            if settings.meters_s:
+                tasks.create_task(told.run(stop, settings.meters_s), name="meters")
     _log.info("stopped", roles=[role.name for role in roles])
+
+
+def _name(roles: Sequence[Role]) -> str:
+    """Name the process in its meters: a role, or all of them in one."""
+    return roles[0].name if len(roles) == 1 else "all"
 
 
 async def _until_stopped(role: Role, stop: asyncio.Event) -> None:

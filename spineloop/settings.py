@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import fields
 
+from dashboards.live.guard import MIN_TOKEN, is_loopback
 from streams.core import muscles, policy
 from streams.core.errors import Malformed
 
@@ -59,8 +60,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Any user name and an API token as password on InfluxDB 2.
     http_host, http_port : str, int
         Where `/metrics`, `/healthz` and `/readyz` answer; port 0 switches them off.
+    page_host, page_port : str, int
+        Where the operator page listens; port 0 switches it off in `serve` and `demo`.
+    page_token : str
+        What a browser must know to see the page, at least 16 characters; needed beyond loopback.
     log_format, log_level : str
         Structured logs on stderr.
+    meters_s : float
+        Pause between two writings of a process's meters into history, in s; 0 writes none.
     checkpoint_s : float
         Longest time between a change and the checkpoint that covers it.
     stall_s : float
@@ -90,8 +97,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_password: str = ""
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65_535)] = 9464
+    page_host: str = "127.0.0.1"
+    page_port: Annotated[int, Meta(ge=0, le=65_535)] = 8480
+    page_token: str = ""
     log_format: Literal["json", "console"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    meters_s: Annotated[float, Meta(ge=0.0, le=3_600.0)] = 10.0
     checkpoint_s: Annotated[float, Meta(ge=0.01, le=60.0)] = 0.25
     stall_s: Annotated[float, Meta(ge=1.0, le=3_600.0)] = 60.0
     policy_file: str = ""
@@ -123,6 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise WrongSetting(_one_line(str(error))) from error
         for name, schemes in _SCHEMES.items():
             _check_url(name, getattr(settings, name), schemes)
+        _check_page(settings)
         return settings
 
     def policy(self) -> policy.Policy:
@@ -165,6 +177,14 @@ def _one_line(message: str) -> str:
     if found is None:
         return message
     return f"{PREFIX}{found['name'].upper()}: {found['what']}"
+
+
+def _check_page(settings: Settings) -> None:
+    """Refuse a page that everybody on the network could act through."""
+    if settings.page_token and len(settings.page_token) < MIN_TOKEN:
+        raise WrongSetting(f"{PREFIX}PAGE_TOKEN: at least {MIN_TOKEN} characters, or it could be guessed")
+    if not settings.page_token and not is_loopback(settings.page_host):
+        raise WrongSetting(f"{PREFIX}PAGE_TOKEN: needed for a page on {settings.page_host}, which others can reach")
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,24 +12,29 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 
+from adaptors import broker_watch, kafka_topics, mqtt_client
 from adaptors import history as histories
-from adaptors import kafka_topics, mqtt_client
 from adaptors.delivery import Delivery, Pace
 from adaptors.downlink import Downlink
 from adaptors.history import History
-from adaptors.influx_history import InfluxAddress, open_influx_history
+from adaptors.influx_history import InfluxAddress, InfluxHistory, open_influx_history
 from adaptors.kafka_log import open_kafka_log
 from adaptors.kafka_topics import TopicRow
+from adaptors.meter_history import MeterHistory
 from adaptors.mqtt_connection import Connection
 from adaptors.points import Point
-from adaptors.sqlite_history import open_sqlite_history
+from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
+from dashboards.live.server import Page, PageSettings
 from ingest.bridge import Bridge, BridgeSettings, site_filter
+from spineloop.exposition import Exposition
 from spineloop.settings import Settings
 from spineloop.watchdog import watched
 from streams.core.controller import Controller
+from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
 from streams.core.planning import Planner
 from streams.core.topics import COMMAND
@@ -38,6 +44,8 @@ from streams.stretch import Readable
 
 MQTT_SESSION_S = 7 * 86_400
 """How long the broker keeps what the bridge has not taken, in s: longer than any outage that we want to survive."""
+
+_log = structlog.get_logger()
 
 DOWNLINK = "downlink"
 DOWNLINK_PACE = Pace(max_records=500, linger_s=0.0, longest_retry_s=1.0)
@@ -100,7 +108,23 @@ async def open_for_reading(settings: Settings, role: str) -> AsyncIterator[Reada
 
 @asynccontextmanager
 async def open_history(settings: Settings) -> AsyncIterator[Sink]:
-    """Open the history that the settings name."""
+    """Open the history that the settings name, and make sure that its database is there."""
+    async with _history(settings) as sink:
+        if isinstance(sink, InfluxHistory):
+            await sink.prepare()
+        yield sink
+
+
+@asynccontextmanager
+async def meter_history(role: str, settings: Settings, exposition: Exposition) -> AsyncIterator[MeterHistory]:
+    """Build what writes a process's meters into history; a history that is away is no reason not to start."""
+    who = (("instance", settings.instance or "0"), ("role", role))
+    async with _history(settings) as sink:
+        yield MeterHistory(sink, exposition.readings, who, exposition, now_ns=time.time_ns)
+
+
+@asynccontextmanager
+async def _history(settings: Settings) -> AsyncIterator[InfluxHistory | SqliteHistory]:
     url = urlsplit(settings.history_url)
     if url.scheme == "sqlite":
         async with open_sqlite_history(_folder(url.path) / "history.db") as sink:
@@ -113,9 +137,8 @@ async def open_history(settings: Settings) -> AsyncIterator[Sink]:
             user=settings.history_user,
             password=settings.history_password,
         )
-        async with open_influx_history(address) as sink:
-            await sink.prepare()
-            yield sink
+        async with open_influx_history(address) as influx:
+            yield influx
 
 
 def _folder(path: str) -> Path:
@@ -139,7 +162,6 @@ def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Ca
 
 def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
     """Return what connects a simulated machine: its key is its client id, and its session outlives the connection."""
-
     password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
 
     def one(machine: str, will_topic: str, will: bytes) -> Awaitable[Connection]:
@@ -220,6 +242,27 @@ def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
     return Role("downlink", run, lambda: delivery.ready)
 
 
+def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:
+    """Build the operator page; `others` are the roles beside it in this process."""
+    return Page(
+        log,
+        PageSettings(
+            host=settings.page_host,
+            port=settings.page_port,
+            token=settings.page_token,
+            group=f"spineloop-page-{secrets.token_hex(4)}",
+        ),
+        settings.policy(),
+        now_ms=wall_clock_ms,
+        roles=lambda: {role.name: role.is_ready() for role in others},
+    )
+
+
+def page_role(shown: Page) -> Role:
+    """Make a role of the operator page."""
+    return Role("page", shown.run, lambda: shown.is_ready)
+
+
 @asynccontextmanager
 async def opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator[Role]:
     """Build one role with clients of its own, as a process of the distributed way needs it."""
@@ -227,8 +270,32 @@ async def opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator
         if name == "history":
             async with open_history(settings) as sink:
                 yield history(settings, log, sink, meters)
+        elif name == "ingest":
+            yield _watching_the_broker(ingest(settings, log, meters), settings, meters)
+        elif name == "page":
+            yield page_role(page(settings, log))
         else:
             yield WITH_LOG[name](settings, log, meters)
+
+
+def _watching_the_broker(role: Role, settings: Settings, meters: Meters) -> Role:
+    """Let a bridge also tell what the broker says of itself; that it does not say it is no reason to stop."""
+
+    async def watch() -> None:
+        try:
+            await broker_watch.watch(connect(settings, f"{settings.ingest_client_id}-watch"), meters)
+        except BrokenPromise as refused:
+            _log.warning("broker is not watched", why=str(refused))
+
+    async def run(stop: asyncio.Event) -> None:
+        watching = asyncio.create_task(watch(), name="broker watch")
+        try:
+            await role.run(stop)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    return Role(role.name, run, role.is_ready)
 
 
 WITH_LOG: Mapping[str, Callable[[Settings, Log, Meters], Role]] = {

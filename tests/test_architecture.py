@@ -16,14 +16,15 @@ MAY_IMPORT = {
     "adaptors": {"streams.core"},
     "streams": {"streams.core"},
     "streams.core": {"streams.core"},
+    "dashboards": {"streams.core"},
     "loadtest": {"streams", "streams.core", "spineloop"},
-    "spineloop": {"streams", "streams.core", "adaptors", "ingest", "loadtest"},
+    "spineloop": {"streams", "streams.core", "adaptors", "ingest", "dashboards", "loadtest"},
 }
 """Beside itself. `loadtest` measures the whole, so it may start the whole."""
 
 SHELL = {
     "asyncio", "socket", "logging", "aiokafka", "aiohttp", "mqtt5", "structlog", "prometheus_client", "scipy", "typer",
-    "ingest", "adaptors", "spineloop", "loadtest", "streams.engine", "streams.log",
+    "ingest", "adaptors", "dashboards", "spineloop", "loadtest", "streams.engine", "streams.log",
 }  # fmt: skip
 
 CORE_MODULES = sorted(
@@ -67,7 +68,7 @@ def test_only_settings_reads_the_environment() -> None:
     reads = re.compile(r"os\.(environ|getenv)")
     readers = {
         str(path.relative_to(ROOT))
-        for room in ("spineloop", "ingest", "streams", "adaptors", "loadtest")
+        for room in ("spineloop", "ingest", "streams", "adaptors", "dashboards", "loadtest")
         for path in sources(room)
         if reads.search(path.read_text(encoding="utf-8"))
     }

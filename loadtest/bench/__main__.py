@@ -13,9 +13,16 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 
-BENCHES: Mapping[str, Bench] = {"features": features, "bridge": bridge, "engine": engine, "end-to-end": end_to_end}
+BENCHES: Mapping[str, Bench] = {
+    "features": features,
+    "bridge": bridge,
+    "engine": engine,
+    "replay": replaying,
+    "end-to-end": end_to_end,
+}
 
 LIMIT_S = 900.0
 """Longest time in s for one bench with all its runs; none needs half of it."""

@@ -129,7 +129,7 @@ def _too_late(turn: Turn, heard: Heard) -> None:
             turn.say(reps.rep_measured(turn, heard, heard.message))
         case CommandApplied() | CommandRejected() | CommandExpired():
             acknowledgements.heard(turn, heard, heard.message)
-        case SymptomReported() as message if visit.is_trouble(message) or message.pain_nrs is not None:
+        case SymptomReported(pain_nrs=int()) as message:
             visit.diary(turn, heard, message, is_late=True)
         case _:
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")

@@ -204,14 +204,11 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
     raised(turn, heard, message)
 
 
-def is_trouble(message: SymptomReported) -> bool:
-    """Tell whether a report speaks of a symptom, or of a pain that is more than a little."""
-    return message.symptom != "none" or (message.pain_nrs is not None and message.pain_nrs > PAIN_CLEAN)
-
-
 def _is_of_another(turn: Turn, message: SymptomReported) -> bool:
-    """Tell whether a report names a session that does not run here, or a patient who does not train here."""
+    """Tell whether a report names a session or a patient that is not here, or if nobody knows who is here."""
     session = turn.session
+    if session is not None and session.patient is None:
+        return True
     if message.session is not None:
         return session is None or message.session != session.id
     return message.patient is not None and (session is None or message.patient != session.patient)
@@ -242,12 +239,14 @@ def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool =
 
 def _whose(turn: Turn, message: SymptomReported, *, is_late: bool) -> str | None:
     """Return who is meant: the patient who is named, or of the session that is named, else whoever trains here now."""
-    session = turn.session
+    session, named = turn.session, message.session
     if message.patient is not None:
         return message.patient
-    if session is not None and (message.session == session.id or (message.session is None and not is_late)):
-        return session.patient
-    return dict(turn.state.recent).get(message.session or "")
+    if session is not None and (named == session.id or (named is None and not is_late)):
+        if session.patient is not None:
+            return session.patient
+        named = session.id  # it goes on after it was over, and no rep says whose it is
+    return dict(turn.state.recent).get(named or "")
 
 
 def raised(turn: Turn, heard: Heard, message: SymptomReported | ButtonPressed | FaultRaised | Screened) -> None:

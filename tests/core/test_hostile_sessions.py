@@ -264,6 +264,15 @@ def test_a_pain_that_was_given_up_and_comes_after_all_reaches_the_planner() -> N
     assert commands(said) == []
 
 
+def test_a_pain_in_a_session_that_goes_on_after_another_was_requested_finds_its_patient() -> None:
+    #  s1 runs   s2 is requested: s1 is over   a rep of s1: it goes on, but no rep says whose it is   pain in s1
+    machine = Machine()
+    story = [*machine.begin(), machine.say(SessionRequested, **(ASKED | {"session": "s2"})), machine.rep(1)]
+    story += [machine.say(SymptomReported, session="s1", pain_nrs=7)]
+    (fact,) = facts(run(records(story))[1], PainReported)
+    assert (fact.patient, fact.pain_nrs) == (PATIENT, 7)
+
+
 def test_a_pain_of_nobody_known_is_told_as_one() -> None:
     machine = Machine()
     story = [*machine.begin(), machine.say(SymptomReported, session="elsewhere", pain_nrs=4)]

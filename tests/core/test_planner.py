@@ -751,7 +751,7 @@ def test_no_story_raises_anything_after_trouble_before_two_clean_sessions(story:
                 clean = {}
             case SessionSummarised():
                 clean[place(fact)] = 0 if fact.pain_max is None else clean.get(place(fact), 0) + 1
-            case PainReported() if fact.pain_nrs > 2:
+            case PainReported() if (fact.pain_nrs or 0) > 2:
                 clean = {}
             case PlanRequested() if (command := answers.get(fact.id)) is not None:
                 prescription, seat = command.prescription, place(fact)

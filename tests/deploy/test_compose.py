@@ -123,6 +123,26 @@ def test_history_writes_where_grafana_reads_and_influxdb_is_set_up(services: Map
     assert source["secureJsonData"] == {"httpHeaderValue1": "Token $INFLUX_TOKEN"}
     assert services["grafana"]["environment"]["INFLUX_TOKEN"] == settings.history_password
     assert "./dashboards/grafana/provisioning:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
+    assert "./dashboards/grafana/boards:/etc/grafana/boards:ro" in services["grafana"]["volumes"]
+
+
+def test_every_role_writes_its_meters_where_history_writes(services: Mapping[str, Any]) -> None:
+    there = Settings.read(services["history"]["environment"])
+    for role in ROLES:
+        settings = Settings.read(services[role]["environment"])
+        assert (settings.history_url, settings.history_password) == (there.history_url, there.history_password)
+        assert settings.meters_s > 0.0
+
+
+def test_grafana_finds_its_boards_where_they_are_mounted() -> None:
+    path = ROOT / "dashboards/grafana/provisioning/dashboards/spineloop.yaml"
+    (provider,) = yaml.safe_load(path.read_text(encoding="utf-8"))["providers"]
+    assert (provider["type"], provider["options"], provider["folderUid"]) == (
+        "file",
+        {"path": "/etc/grafana/boards"},
+        "spineloop",
+    )
+    assert provider["allowUiUpdates"] is False
 
 
 def test_every_service_that_stays_is_restarted_and_has_a_health_check(services: Mapping[str, Any]) -> None:

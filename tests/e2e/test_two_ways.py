@@ -1,5 +1,6 @@
 """Embedded and distributed are one loop: the same fleet gives the same metrics and the same decisions."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from streams.log import Log
 from tests.e2e.lockstep import run_in_lockstep
 from tests.e2e.oracle import everything, log_of, until
 
-TIMES = ("at_ms", "issued_ms", "expires_ms")
+TIMES = ("at_ms", "began_ms", "issued_ms", "expires_ms")
 """What may differ: each run has its own clock."""
 
 
@@ -54,10 +55,12 @@ async def history_of(sink: Sink, measurement: str) -> list[tuple[Any, ...]]:
 
 
 async def until_stored(sink: Sink, said: dict[str | None, Any]) -> None:
-    reps = len([told for told in said.values() if told["type"] == "rep_measured"])
+    of_type = {"rep_measured": "rep", "set_summarised": "set_summary"}
+    wanted = Counter(of_type[told["type"]] for told in said.values() if told["type"] in of_type)
+    wanted["command"] = len({told["command_id"] for told in said.values() if told["type"] == "command"})
 
     async def has_all() -> bool:
-        return await sink.count("rep") == reps
+        return all([await sink.count(name) == count for name, count in wanted.items()])
 
     await until(has_all)
 

@@ -13,7 +13,15 @@ from streams.core import catalogue, codec
 from streams.core.commands import Change, Command, Evidence
 from streams.core.errors import Malformed
 from streams.core.records import Record
-from streams.core.results import CommandClosed, Notice, RepMeasured, SessionSummarised, SetSummarised
+from streams.core.results import (
+    CommandClosed,
+    MachineSeen,
+    Notice,
+    PatientAssessed,
+    RepMeasured,
+    SessionSummarised,
+    SetSummarised,
+)
 from streams.core.telemetry import Heartbeat, Prescription
 from streams.core.topics import COMMAND, METRIC
 
@@ -93,7 +101,28 @@ closed_commands = st.builds(
     reason=texts,
 )
 notices = st.builds(Notice, **common, name=names, severity=st.sampled_from(["info", "warning", "alarm"]), detail=texts)
-metrics = reps | set_summaries | session_summaries | closed_commands | notices
+assessments = st.builds(
+    PatientAssessed,
+    **(common | by_name),
+    patient=texts,
+    exercise=names,
+    side=sides,
+    intent=intents,
+    settings=texts,
+    load_N=numbers,
+    sessions=counts,
+    clean_sessions=counts,
+)
+sightings = st.builds(
+    MachineSeen,
+    **common,
+    mode=st.sampled_from(["offline", "idle", "requested", "resting", "lifting", "locked"]),
+    online=st.booleans(),
+    boot_id=names,
+    session=st.none() | texts,
+    patient=st.none() | texts,
+)
+metrics = reps | set_summaries | session_summaries | assessments | closed_commands | sightings | notices
 commands = st.builds(
     Command,
     command_id=st.just(f"{MACHINE}/b1/7/end_set"),
@@ -290,3 +319,24 @@ def test_a_result_without_a_machine_of_three_names_is_malformed(machine: str) ->
     notice = Notice(id="x", machine=machine, cause="", at_ms=AT_MS, name="gap", severity="info", detail="")
     with pytest.raises(Malformed, match="bad_value"):
         point_of(notice)
+
+
+def test_what_a_machine_is_doing_is_a_word_and_three_numbers_that_can_be_added_up() -> None:
+    seen = MachineSeen(
+        id=f"{MACHINE}/b1/7/seen/lifting",
+        machine=MACHINE,
+        cause=f"{MACHINE}/b1/7",
+        at_ms=AT_MS,
+        mode="lifting",
+        online=True,
+        boot_id="b1",
+        session="s1",
+        patient=None,
+    )
+    (point,) = points(Record(METRIC, 0, 0, MACHINE.encode(), codec.encode(seen), AT_MS))
+    assert (point.measurement, point.tags) == (
+        "machine",
+        (("machine", "lumbar-1"), ("site", "north"), ("tenant", "acme")),
+    )
+    told = {name: point.fields.get(name) for name in ("mode", "online", "in_session", "locked", "patient")}
+    assert told == {"mode": "lifting", "online": 1.0, "in_session": 1.0, "locked": 0.0, "patient": None}

@@ -1,0 +1,1 @@
+"""The operator page: a view folded from the log, and the server that shows it."""

@@ -1,0 +1,293 @@
+"""The stages as Faust apps, for teams that operate Faust: the same records in, the same bytes out.
+
+Reducer, dead letters and quarantines are those of the engine; Faust reads, keeps the states in a table, and commits. A
+batch ends in a fixed order: outputs durable, then states durable in the changelog, then acknowledged, so that what is
+committed is never ahead of what is kept. docs/faust.md tells how to run it and what Faust does not give.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import faust
+import msgspec
+from faust import Stream
+from faust.types import EventT, FutureMessage, StreamT
+from faust.types.tuples import Message
+from mode import CrashingSupervisor
+
+from streams.checkpoint import POSITION_KEY, Kept, State
+from streams.core.errors import BrokenPromise
+from streams.core.records import Header, NewRecord, Record
+from streams.core.stage import Stage
+from streams.core.topics import STATE_COMPACTION_LAG_MS
+from streams.engine import QUARANTINE_WINDOW_S, QUARANTINES, EngineSettings
+from streams.partition import SLICE_RECORDS
+from streams.reducer import Reducer
+
+TAKE_S = 0.05
+"""How long a batch collects records, in s. Faust waits it out even if only one came, so a command waits for it too."""
+
+COMMIT_S = 1.0
+"""Pause between two commits, in s. After a kill, what was done since the last one is read again and skipped."""
+
+REBALANCE_S = 30.0
+"""How long the members of a group have to finish when partitions are shared out anew, in s; Faust's default is 60."""
+
+FETCH_BYTES = 4 * 1024 * 1024
+BATCH_BYTES = 256 * 1024
+RECORD_BYTES = 1024 * 1024
+"""Fetched of a partition at once, in a record batch before it is closed, in the largest record: as in the engine.
+Faust's defaults are 1 MiB, 16 KiB and 1 MB."""
+
+_log = logging.getLogger("spineloop.faust")  # a Faust worker configures this, and knows nothing of structlog
+_kept = msgspec.msgpack.Decoder(Kept).decode
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where Kafka is, and how its topics were made.
+
+    Parameters
+    ----------
+    bootstrap : str
+        `host:port` of one broker or more, with commas.
+    partitions, replication : int
+        Of every topic. The changelog gets the same, for a state is kept beside the records that it is made of.
+    session_timeout_s : float
+        After this silence a worker is replaced.
+    instance : str or None
+        Name under which a worker that restarts finds its partitions as they were; one for each process.
+    """
+
+    bootstrap: str
+    partitions: int
+    replication: int = 1
+    session_timeout_s: float = 10.0
+    instance: str | None = None
+
+
+class States(faust.Table[bytes, bytes]):
+    """The state of each key, stored as in a checkpoint: with the position up to which it is true."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - what Faust gives every table
+        super().__init__(*args, **options)
+        self._leaving: list[FutureMessage] = []
+
+    def entries(self, keys: Iterable[bytes]) -> Iterable[Record]:
+        """Return what is kept of these keys, as if it came from a state topic."""
+        for key in keys:
+            saved = self.data.get(key)
+            if saved is not None:
+                yield Record(self.name, 0, 0, key, saved, 0)
+
+    async def write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keep these entries; when it returns, the changelog has them."""
+        for key, saved in entries:
+            self[key] = saved
+        leaving, self._leaving = self._leaving, []
+        await asyncio.gather(*leaving)
+
+    def send_changelog(self, *args: Any, **options: Any) -> FutureMessage:  # noqa: ANN401 - passed on
+        """Send an entry. Faust lets go of it here, but `write` has to know when it has arrived."""
+        sent = super().send_changelog(*args, **options)
+        self._leaving.append(sent)
+        return sent
+
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        """Read entries back; of two of one key the one with the higher position counts, whoever wrote last.
+
+        A worker that was replaced while it slept writes late. What it writes is true, but old, and the committed offset
+        is its successor's: if it counted, the records between the two would never get into the state.
+        """
+        newest: dict[bytes, int] = {}
+        super().apply_changelog_batch([event for event in batch if self._is_newest(event.message, newest)])
+
+    def _is_newest(self, message: Message, newest: dict[bytes, int]) -> bool:
+        """Tell whether an entry is not older than what was read of its key before, and remember it if so."""
+        key = message.key or b""
+        saved = self.data.get(key)
+        known = newest.get(key, -1 if saved is None else _kept(saved).position)
+        position = _kept(message.value or b"").position
+        newest[key] = max(known, position)
+        return position >= known
+
+
+def app(stage: Stage[Any, Any], place: Place) -> faust.App:
+    """Build the app of a stage; its id, which is its group's as well, is `spineloop-{stage}-faust`.
+
+    Faust reads settings of its own from variables `FAUST_...`, and those stand above what is chosen here.
+    """
+    worker = faust.App(
+        f"spineloop-{stage.name}-faust",
+        env_prefix="FAUST_",
+        broker=[f"kafka://{address}" for address in place.bootstrap.split(",")],
+        broker_session_timeout=place.session_timeout_s,
+        broker_heartbeat_interval=0.3 * place.session_timeout_s,
+        broker_rebalance_timeout=REBALANCE_S,
+        broker_commit_interval=COMMIT_S,
+        consumer_group_instance_id=place.instance,
+        consumer_max_fetch_size=FETCH_BYTES,
+        producer_max_batch_size=BATCH_BYTES,
+        producer_max_request_size=RECORD_BYTES,
+        topic_partitions=place.partitions,
+        topic_replication_factor=place.replication,
+        topic_disable_leader=True,  # nothing here asks who leads, and the topic for it would be one more
+        store="memory://",  # RocksDB finds a key's database by the event in hand, and a batch has many
+        agent_supervisor=CrashingSupervisor,  # the others start an agent again, behind the records that it dropped
+        stream_wait_empty=False,  # else a worker that is to stop waits for ever for what a failed agent left behind
+        web_enabled=False,  # it would tell everybody what is in the table
+    )
+    source = worker.topic(
+        stage.topic,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        allow_empty=True,
+        partitions=place.partitions,
+    )
+    states = States(
+        worker,
+        name="state",
+        key_type=bytes,
+        value_type=bytes,
+        partitions=place.partitions,
+        use_partitioner=True,  # by key: Faust would take the partition of a batch's last event for all of it
+        extra_topic_configs={"min.compaction.lag.ms": str(STATE_COMPACTION_LAG_MS)},
+    )
+    worker.tables.add(states)
+    member = Member(stage, worker, states)
+
+    @worker.agent(source)
+    async def reduce(stream: StreamT[bytes]) -> None:
+        # `take` would acknowledge a batch even if reducing it failed; this one hands out events and leaves that to us
+        batches = cast("Stream[EventT[bytes]]", stream).noack_take(SLICE_RECORDS, within=TAKE_S)
+        async for events in batches:
+            member.check_partitions()
+            await member.take(stream, events)
+
+    return worker
+
+
+class Witness:
+    """Hears what went well and what did not, and ends the process when too much did not, as the engine does."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._letters_in_a_row = 0
+        self._quarantined_s: deque[float] = deque(maxlen=QUARANTINES)
+
+    def stepped(self) -> None:
+        """Hear that a record was reduced: not all of them are bad."""
+        self._letters_in_a_row = 0
+
+    def put_aside(self, reason: str) -> None:
+        """Hear of a dead letter. Raises BrokenPromise when there were too many with nothing good between them."""
+        _log.warning("%s: dead letter: %s", self._stage, reason)
+        self._letters_in_a_row += 1
+        if self._letters_in_a_row > EngineSettings().dead_letters_in_a_row:
+            raise BrokenPromise(f"{self._stage}: {self._letters_in_a_row} dead letters in a row")
+
+    def froze(self, record: Record, trace: str) -> None:
+        """Hear that a key was frozen. Raises BrokenPromise when that happens too often."""
+        _log.error("%s: %r quarantined at offset %d: %s", self._stage, record.key, record.offset, trace)
+        now_s = time.monotonic()
+        self._quarantined_s.append(now_s)
+        if len(self._quarantined_s) == QUARANTINES and now_s - self._quarantined_s[0] < QUARANTINE_WINDOW_S:
+            raise BrokenPromise(f"{QUARANTINES} keys quarantined within {QUARANTINE_WINDOW_S:.0f} s")
+
+
+class Member:
+    """One worker's part in the group: takes batches of a stage's input, one after the other."""
+
+    def __init__(self, stage: Stage[Any, Any], worker: faust.App, states: States) -> None:
+        self._stage = stage
+        self._worker = worker
+        self._states = states
+        self._witness = Witness(stage.name)
+
+    async def take(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
+        """Reduce a batch, and acknowledge it when outputs and states are durable.
+
+        Whatever is raised ends the process: Faust would go on behind these records. What was fetched before partitions
+        were shared out anew comes once more, here or elsewhere, and is left to that.
+        """
+        generation = self._worker.consumer_generation_id
+        ours = [event for event in events if event.message.generation_id == generation]
+        records = [as_record(event.message) for event in ours]
+        state = State(self._stage)
+        state.join(self._states.entries({record.key for record in records}))
+        reducer = Reducer(self._stage, state, self._witness)
+        await self._send([output for _, caused in reducer.take(records) for output in caused])
+        if self._worker.consumer_generation_id != generation:
+            return
+        await self._states.write(entry for entries in state.snapshot() for entry in entries if entry[0] != POSITION_KEY)
+        for event in ours:
+            await stream.ack(event)
+
+    async def _send(self, outputs: Iterable[NewRecord]) -> None:
+        """Send records in order, and return when Kafka has them."""
+        producer = self._worker.producer
+        sent = [
+            await producer.send(
+                record.topic,
+                record.key,
+                record.value,
+                None,
+                in_seconds(record.timestamp_ms),
+                list(record.headers),
+            )
+            for record in outputs
+        ]
+        await asyncio.gather(*sent)
+
+    def check_partitions(self) -> None:
+        """Raise BrokenPromise if the changelog was made with another number of partitions than the input.
+
+        Faust looks at that only where it chooses partitions itself; here a state would be restored by another worker
+        than the one that reads its key.
+        """
+        counts = {
+            topic: self._worker.consumer.topic_partitions(topic)
+            for topic in (self._stage.topic, self._states.changelog_topic_name)
+        }
+        if len(set(counts.values())) > 1:
+            raise BrokenPromise(f"different numbers of partitions: {counts}")
+
+
+def as_record(message: Message) -> Record:
+    """Turn Faust's message into a record as the log hands it out."""
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        message.key or b"",
+        message.value,
+        in_ms(message.timestamp),
+        tuple(cast("Sequence[Header]", message.headers or ())),  # as aiokafka hands them out
+    )
+
+
+def in_ms(time_s: float) -> int:
+    """Take a record's timestamp back from Faust, which keeps it in s.
+
+    Examples
+    --------
+    >>> in_ms(1_700_000_000_123 / 1000.0)
+    1700000000123
+    """
+    return round(1_000.0 * time_s)
+
+
+def in_seconds(time_ms: int) -> float:
+    """Give Faust a record's timestamp, so that it stays what it is although Faust cuts off what is below 1 ms.
+
+    Examples
+    --------
+    >>> int(1_000.0 * (1_001 / 1_000.0)), int(1_000.0 * in_seconds(1_001))
+    (1000, 1001)
+    """
+    return (time_ms + 0.5) / 1_000.0

@@ -1,0 +1,415 @@
+"""Dead letters: listed, shown, and put back once, wherever somebody dies between two writes."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from ingest.arrival import to_dead_letter
+from spineloop import redriving
+from spineloop.embedded import PARTITIONS
+from spineloop.redriving import Place, Redriven, redrive
+from streams.checkpoint import State
+from streams.core import codec
+from streams.core.commands import Command
+from streams.core.dead_letters import dead_letter
+from streams.core.errors import Busy, Malformed
+from streams.core.records import NewRecord, Record, header
+from streams.core.telemetry import Heartbeat
+from streams.core.topics import COMMAND, CONTROLLER_STATE, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
+from streams.engine import Engine, EngineSettings
+from streams.reducer import REDRIVE, REDRIVEN
+from tests.shell.counts import Counts
+from tests.shell.spoken import Spineloop
+from tests.shell.tally import Tally, told
+from tests.shell.week import everything
+
+MACHINE = "acme/north/m1"
+NOW_MS = 1_790_000_000_000
+TRACE = (("traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"),)
+ticks = count(NOW_MS)
+
+
+def now_ms() -> int:
+    return next(ticks)
+
+
+class Brittle:
+    """A SQLite log whose process can be made to die before or after any append."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+        self.read, self.bounds, self.offset_at = log.read, log.bounds, log.offset_at
+        self.checkpoint, self.subscribe = log.checkpoint, log.subscribe
+        self.appends = 0
+        self.dies_before: int | None = None
+        self.dies_after: int | None = None
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        if self.appends == self.dies_before:
+            raise Busy("killed")
+        await self._log.append(records)
+        self.appends += 1
+        if self.appends - 1 == self.dies_after:
+            raise Busy("killed")
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Brittle]:
+    async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
+        yield Brittle(log)
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> AsyncIterator[Brittle]:
+    async with opened(tmp_path) as one:
+        yield one
+
+
+def heartbeat(seq: int) -> bytes:
+    return codec.encode(Heartbeat(boot_id="b1", seq=seq, t_us=5), "json")
+
+
+def heard(seq: int, reason: str = "bad_value", machine: str = MACHINE) -> NewRecord:
+    """Put a record of the telemetry aside as the controller does, which an older release could not read."""
+    record = Record(TELEMETRY, 1, seq, machine.encode(), heartbeat(seq), NOW_MS - 5_000 + seq, (("ce_id", b"x"),))
+    return dead_letter(record, stage="control", reason=reason, detail="of an older release", trace="")
+
+
+class Message:
+    """What the bridge heard."""
+
+    def __init__(self, topic: str, payload: bytes) -> None:
+        self.topic, self.payload, self.user_properties = topic, payload, TRACE
+
+
+def refused_at_the_door(topic: str, payload: bytes, reason: str = "unknown_version") -> NewRecord:
+    return to_dead_letter(Message(topic, payload), Malformed(reason, "told"), NOW_MS - 9_000)
+
+
+async def put(log: Brittle, *letters: NewRecord) -> list[Place]:
+    """Append letters; return where they lie, in this order."""
+    await log.append(letters)
+    log.appends = 0
+    lie = {
+        (record.key, record.value): Place(record.partition, record.offset)
+        for record in await everything(log, DEAD_LETTER)
+    }
+    return [lie[letter.key, letter.value] for letter in letters]
+
+
+async def back(log: Brittle, wanted: Sequence[Place], *, all_or_none: bool = True) -> Redriven:
+    return await redrive(log, wanted, now_ms, all_or_none=all_or_none)
+
+
+# --- back, once -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_letter_goes_back_unchanged_at_its_own_time_and_says_where_it_lay(log: Brittle) -> None:
+    (place,) = await put(log, heard(3))
+    assert await back(log, [place]) == Redriven((place,), {})
+    (record,) = await everything(log, TELEMETRY)
+    assert (record.key, record.value, record.timestamp_ms) == (MACHINE.encode(), heartbeat(3), NOW_MS - 4_997)
+    assert record.headers == (("ce_id", b"x"), (REDRIVEN, str(place).encode()))
+
+
+async def test_a_second_redrive_of_the_same_letter_is_refused(log: Brittle) -> None:
+    (place,) = await put(log, heard(3))
+    await back(log, [place])
+    assert await back(log, [place]) == Redriven((), {place: "it went back already"})
+    assert len(await everything(log, TELEMETRY)) == 1
+
+
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("before", [True, False])
+async def test_killed_before_or_after_any_write_the_letter_goes_back_once(
+    log: Brittle, at: int, *, before: bool
+) -> None:
+    places = await put(log, heard(3), heard(4), heard(5, machine="acme/north/m2"))
+    log.dies_before, log.dies_after = (at, None) if before else (None, at)
+    with pytest.raises(Busy):
+        await back(log, places)
+    log.dies_before = log.dies_after = None
+    await log.append([NewRecord(TELEMETRY, MACHINE.encode(), b"goes on", NOW_MS)])
+    again = await back(log, places)
+    is_noted = (at, before) == (2, False)
+    assert again == (Redriven((), dict.fromkeys(sorted(places), "it went back already")) if is_noted else
+                     Redriven(tuple(sorted(places)), {}))  # fmt: skip
+    assert (await back(log, places)).done == ()
+    values = Counter(record.value for record in await everything(log, TELEMETRY))
+    assert values == Counter([heartbeat(3), heartbeat(4), heartbeat(5), b"goes on"])
+
+
+async def test_what_was_stored_of_a_chunk_that_was_cut_short_is_not_stored_again(log: Brittle) -> None:
+    places = await put(log, heard(3), heard(4))
+    log.dies_before = 1  # the marks are written, the records are not
+    with pytest.raises(Busy):
+        await back(log, places)
+    log.dies_before = None
+    half = redriving.put_back(await redriving.whole(log, places[0]))
+    await log.append([half])  # as Kafka may store some of a batch
+    assert (await back(log, places)).done == tuple(places)
+    assert Counter(record.value for record in await everything(log, TELEMETRY)) == Counter([heartbeat(3), heartbeat(4)])
+
+
+async def test_letters_go_back_in_the_order_in_which_they_lie(log: Brittle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redriving, "CHUNK_LETTERS", 3)
+    places = await put(log, *(heard(seq) for seq in range(10)))
+    await back(log, places[::-1])
+    assert [record.value for record in await everything(log, TELEMETRY)] == [heartbeat(seq) for seq in range(10)]
+
+
+# --- what the bridge refused ------------------------------------------------------------------------------------------
+
+
+async def test_what_the_bridge_refused_goes_to_the_telemetry_if_it_is_valid_now(log: Brittle) -> None:
+    (place,) = await put(log, refused_at_the_door(f"spineloop/v1/{MACHINE}/event", heartbeat(7)))
+    assert (await back(log, [place])).done == (place,)
+    (record,) = await everything(log, TELEMETRY)
+    assert (record.key, record.value, record.timestamp_ms) == (MACHINE.encode(), heartbeat(7), NOW_MS - 9_000)
+    assert header(record, "ce_id") == f"{MACHINE}/b1/7"
+    assert header(record, "ce_type") == "spineloop.heartbeat.v1"
+    assert header(record, "traceparent") == TRACE[0][1]
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "why"),
+    [
+        ("factory/line/3", heartbeat(1), "bad_topic"),
+        (f"spineloop/v1/{MACHINE}/event", b"{", "not_a_message"),
+        (f"spineloop/v1/{MACHINE}/event", b'{"type":"dance"}', "unknown_type"),
+        (f"spineloop/v1/{MACHINE}/rep", heartbeat(1), "unknown_type"),
+        (f"spineloop/v1/{MACHINE}/command", heartbeat(1), "wrong_stream"),
+    ],
+)
+async def test_what_is_still_malformed_is_refused_with_the_reason_and_nothing_is_written(
+    log: Brittle, topic: str, payload: bytes, why: str
+) -> None:
+    places = await put(log, refused_at_the_door(topic, payload), heard(4))
+    found = await back(log, places)
+    assert found.done == ()
+    assert list(found.refused) == [places[0]]
+    assert found.refused[places[0]].startswith(f"it still can't be understood: {why}")
+    assert (log.appends, await everything(log, TELEMETRY)) == (0, [])
+
+
+async def test_with_all_those_that_are_refused_stay_and_the_others_go(log: Brittle) -> None:
+    places = await put(log, refused_at_the_door("factory/line/3", b"?"), heard(4))
+    found = await back(log, places, all_or_none=False)
+    assert (found.done, list(found.refused)) == ((places[1],), [places[0]])
+
+
+@pytest.mark.parametrize(
+    ("topic", "value", "is_read"),
+    [
+        (TELEMETRY, b"?", False),
+        (PATIENT, b"?", False),
+        (METRIC, b"?", False),
+        (COMMAND, b"?", False),
+        ("other.topic", heartbeat(1), False),
+        (TELEMETRY, heartbeat(1), True),
+    ],
+)
+async def test_a_letter_goes_back_where_it_came_from_if_that_can_read_it_now(
+    log: Brittle, topic: str, value: bytes, *, is_read: bool
+) -> None:
+    record = Record(topic, 0, 5, MACHINE.encode(), value, NOW_MS)
+    (place,) = await put(log, dead_letter(record, stage="control", reason="bad_value", detail=""))
+    found = await back(log, [place])
+    assert bool(found.done) == is_read
+    assert bool(found.refused) != is_read
+
+
+async def test_a_command_that_history_put_aside_goes_back_to_the_commands(log: Brittle) -> None:
+    command = Command(
+        command_id="c1", machine=MACHINE, boot_id="b1", sequence=1, action="end_set", rule="r", cause="x",
+        evidence=(), policy="p", issued_ms=1, expires_ms=2,
+    )  # fmt: skip
+    record = Record(COMMAND, 0, 5, MACHINE.encode(), codec.encode(command), NOW_MS)
+    (place,) = await put(log, dead_letter(record, stage="history", reason="bad_point", detail=""))
+    assert (await back(log, [place])).done == (place,)
+    assert [one.value for one in await everything(log, COMMAND)] == [codec.encode(command)]
+
+
+# --- a key that was frozen --------------------------------------------------------------------------------------------
+
+
+async def run_until_done(log: Brittle, stage: Tally) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(Engine(stage, log, Counts(), EngineSettings(checkpoint_s=0.01)).run(stop))
+    await until(lambda: is_covered(log, stage))
+    stop.set()
+    await running
+
+
+async def is_covered(log: Brittle, stage: Tally) -> bool:
+    for number, (_, end) in (await log.bounds(TELEMETRY)).items():
+        if (await state(log, stage, number)).position < end:
+            return False
+    return True
+
+
+async def state(log: Brittle, stage: Tally, number: int) -> State:
+    found = State(stage)
+    async for records in log.read(CONTROLLER_STATE, number):
+        found.join(records)
+    return found
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(30.0):
+        while not await holds():
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def any_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the telemetry be what a Tally understands."""
+    monkeypatch.setitem(redriving._READS, TELEMETRY, lambda key, value: (key, value))  # noqa: SLF001
+
+
+@pytest.mark.usefixtures("any_bytes")
+async def test_after_a_mend_a_frozen_key_goes_on_where_it_stood_with_everything_since(log: Brittle) -> None:
+    await log.append([told("m0", "r0"), told("m0", "boom"), told("m1", "s0"), told("m0", "r1"), told("m0", "r2")])
+    await run_until_done(log, Tally())
+    places = sorted((await redriving.letters(log)).by_place)
+    assert len(places) == 3
+    await back(log, places)
+    await run_until_done(log, Tally(mended=True))
+    said = [record.value or b"" for record in await everything(log, METRIC)]
+    assert sorted(value for value in said if b"ZeroDivision" not in value) == [
+        b"boom:2", b"r0:1", b"r1:3", b"r2:4", b"s0:1",
+    ]  # fmt: skip
+    lifting = [header(record, REDRIVE) is not None for record in await everything(log, TELEMETRY)]
+    assert sum(lifting) == 1  # the first of them; were it not mended, the others would have to wait again
+
+
+@pytest.mark.usefixtures("any_bytes")
+async def test_without_a_mend_the_key_is_frozen_again_and_its_records_are_letters_again(log: Brittle) -> None:
+    await log.append([told("m0", "boom"), told("m0", "r1")])
+    await run_until_done(log, Tally())
+    first = sorted((await redriving.letters(log)).by_place)
+    await back(log, first)
+    await run_until_done(log, Tally())
+    found = (await redriving.letters(log)).by_place
+    again = [letter for place, letter in found.items() if place not in first]
+    assert [letter.reason for letter in again] == ["quarantined", "quarantined"]
+    assert [found[place].redriven for place in first] == ["done", "done"]
+    await back(log, [letter.place for letter in again])
+    await run_until_done(log, Tally(mended=True))
+    said = {record.value for record in await everything(log, METRIC)}
+    assert {b"boom:1", b"r1:2"} < said
+
+
+@pytest.mark.usefixtures("any_bytes")
+async def test_a_later_record_of_a_frozen_key_does_not_go_back_before_the_first(log: Brittle) -> None:
+    await log.append([told("m0", "boom"), told("m0", "r1"), told("m0", "r2")])
+    await run_until_done(log, Tally())
+    one, two, three = sorted((await redriving.letters(log)).by_place)
+    assert await back(log, [three]) == Redriven((), {three: f"{one} of the same key has to go back before it"})
+    assert (await back(log, [one])).done == (one,)
+    assert (await back(log, [two, three])).done == (two, three)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    async def fill() -> None:
+        async with opened(tmp_path) as log:
+            await put(
+                log,
+                refused_at_the_door(f"spineloop/v1/{MACHINE}/event", heartbeat(1)),
+                heard(2),
+                heard(3, reason="quarantined"),
+                refused_at_the_door("factory/line/3", b"\xff\xfe", reason="bad_topic"),
+            )
+
+    asyncio.run(fill())
+    return tmp_path
+
+
+def listed(spineloop: Spineloop, folder: Path, *words: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = spineloop("dead-letters", "list", "--json", "--data", folder, *words).told
+    return found
+
+
+def test_letters_are_listed_with_their_stage_and_reason(spineloop: Spineloop, folder: Path) -> None:
+    found = listed(spineloop, folder)
+    assert Counter((one["stage"], one["reason"]) for one in found) == Counter(
+        [("ingest", "unknown_version"), ("control", "bad_value"), ("control", "quarantined"), ("ingest", "bad_topic")]
+    )
+    assert {one["redriven"] for one in found} == {"no"}
+    assert [one["topic"] for one in found if one["reason"] == "bad_topic"] == ["factory/line/3"]
+    assert [one["reason"] for one in listed(spineloop, folder, "--stage", "control", "--reason", "bad_value")] == [
+        "bad_value"
+    ]
+    text = spineloop("dead-letters", "list", "--data", folder)
+    assert (text.code, "1  bad_topic at ingest" in text.out) == (0, True)
+    assert spineloop("dead-letters", "list", "--reason", "x", "--data", folder).out == "no dead letters\n"
+
+
+def test_one_letter_is_shown_with_all_that_is_known_of_it(spineloop: Spineloop, folder: Path) -> None:
+    (place,) = [one["place"] for one in listed(spineloop, folder, "--reason", "bad_value")]
+    shown = spineloop("dead-letters", "show", place, "--data", folder, "--json").told
+    assert (shown["place"], shown["stage"], shown["why"]) == (place, "control", "bad_value: of an older release")
+    assert shown["value"]["type"] == "heartbeat"
+    assert shown["headers"]["__connect.errors.offset"] == "2"
+    assert '"type": "heartbeat"' in spineloop("dead-letters", "show", place, "--data", folder).out
+    (place,) = [one["place"] for one in listed(spineloop, folder, "--reason", "bad_topic")]
+    assert spineloop("dead-letters", "show", place, "--data", folder).out.endswith("value\n\\xff\\xfe\n")
+
+
+def test_redriven_on_the_command_line_once(spineloop: Spineloop, folder: Path) -> None:
+    (place,) = [one["place"] for one in listed(spineloop, folder, "--reason", "unknown_version")]
+    done = spineloop("dead-letters", "redrive", place, "--data", folder)
+    assert (done.code, done.out) == (0, "1 went back\n")
+    again = spineloop("dead-letters", "redrive", place, "--data", folder)
+    assert (again.code, again.err) == (1, f"{place} refused: it went back already\n")
+    assert [one["redriven"] for one in listed(spineloop, folder, "--reason", "unknown_version")] == ["done"]
+    (shown,) = [one for one in listed(spineloop, folder) if one["place"] == place]
+    assert shown["bytes"] == len(heartbeat(1))
+
+
+def test_all_of_a_reason_are_redriven_and_what_went_back_is_left_out(spineloop: Spineloop, folder: Path) -> None:
+    words = ("dead-letters", "redrive", "--all", "--json", "--data", folder)
+    first = spineloop(*words, "--reason", "quarantined")
+    assert (first.code, len(first.told["redriven"])) == (0, 1)
+    second = spineloop(*words)
+    assert (second.code, len(second.told["redriven"]), len(second.told["refused"])) == (1, 2, 1)
+    third = spineloop(*words)
+    assert (len(third.told["redriven"]), len(third.told["refused"])) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("show", "17"), "dead-letters: expected PARTITION/OFFSET such as 3/17, got '17'"),
+        (("show", "0/999"), "no dead letter at 0/999: partition 0 "),
+        (("redrive", "0/999"), "no dead letter at 0/999: partition 0 "),
+        (("redrive", "9/0"), "no dead letter at 9/0: partition 0 "),
+        (("redrive",), "dead-letters redrive: name letters as PARTITION/OFFSET, or --all, not both"),
+        (("redrive", "0/1", "--all"), "dead-letters redrive: name letters as PARTITION/OFFSET, or --all, not both"),
+        (("redrive", "0/1", "--reason", "r"), "dead-letters redrive: --reason and --stage choose among --all"),
+    ],
+)
+def test_a_wrong_question_is_one_clear_line(
+    spineloop: Spineloop, folder: Path, words: Sequence[str], told: str
+) -> None:
+    said = spineloop("dead-letters", *words, "--data", folder)
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith(f"spineloop: {told}")
+
+
+def test_looking_at_letters_touches_nothing(spineloop: Spineloop, folder: Path) -> None:
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    place = listed(spineloop, folder)[0]["place"]
+    spineloop("dead-letters", "show", place, "--data", folder)
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
