@@ -1,15 +1,17 @@
 """The stages as Faust apps, for teams that operate Faust: the same records in, the same bytes out.
 
-Reducer, dead letters and quarantines are those of the engine; Faust reads, keeps the states in a table, and commits. A
-batch ends in a fixed order: outputs durable, then states durable in the changelog, then acknowledged, so that what is
-committed is never ahead of what is kept. docs/faust.md tells how to run it and what Faust does not give.
+Reducer, dead letters and quarantines are those of the engine; Faust reads, shares out partitions and keeps the states
+in a table. What the engine promises of positions has to be seen to here, because Faust leaves out records when it
+starts and commits beyond records that are not done: the position of each partition stands in the table as well, after
+the states that it covers, and records are taken only in order from there. docs/faust.md has the measurements, how to
+run it, and what Faust does not give.
 """
 
 import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import faust
@@ -19,7 +21,7 @@ from faust.types import EventT, FutureMessage, StreamT
 from faust.types.tuples import Message
 from mode import CrashingSupervisor
 
-from streams.checkpoint import POSITION_KEY, Kept, State
+from streams.checkpoint import POSITION_KEY, Kept, State, position_entry
 from streams.core.errors import BrokenPromise
 from streams.core.records import Header, NewRecord, Record
 from streams.core.stage import Stage
@@ -32,7 +34,10 @@ TAKE_S = 0.05
 """How long a batch collects records, in s. Faust waits it out even if only one came, so a command waits for it too."""
 
 COMMIT_S = 1.0
-"""Pause between two commits, in s. After a kill, what was done since the last one is read again and skipped."""
+"""Pause between two commits, in s. They are where Faust begins to read after a start, and for monitoring."""
+
+LOOK_S = 1.0
+"""Pause between two looks, in s, whether a partition has stopped although there is more in it."""
 
 REBALANCE_S = 30.0
 """How long the members of a group have to finish when partitions are shared out anew, in s; Faust's default is 60."""
@@ -74,7 +79,17 @@ class States(faust.Table[bytes, bytes]):
 
     def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - what Faust gives every table
         super().__init__(*args, **options)
+        self._partitions = {_position_key(number): number for number in range(self.partitions or 0)}
         self._leaving: list[FutureMessage] = []
+
+    def position(self, partition: int) -> int:
+        """Return the offset up to which a partition's records are in the states."""
+        saved = self.data.get(_position_key(partition))
+        return 0 if saved is None else _kept(saved).position
+
+    def partition_for_key(self, key: bytes) -> int | None:
+        """Place a partition's position beside the states that it covers, and leave these to Kafka's partitioner."""
+        return self._partitions.get(key)
 
     def entries(self, keys: Iterable[bytes]) -> Iterable[Record]:
         """Return what is kept of these keys, as if it came from a state topic."""
@@ -83,10 +98,15 @@ class States(faust.Table[bytes, bytes]):
             if saved is not None:
                 yield Record(self.name, 0, 0, key, saved, 0)
 
-    async def write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Keep these entries; when it returns, the changelog has them."""
+    async def write(self, entries: Iterable[tuple[bytes, bytes]], positions: Mapping[int, int]) -> None:
+        """Keep these entries, then the positions that they reach; when it returns, the changelog has them.
+
+        The changelog has a partition's entries in the order of sending, so a position is never there without its states.
+        """
         for key, saved in entries:
             self[key] = saved
+        for partition, position in positions.items():
+            self[_position_key(partition)] = position_entry(position)[1]
         leaving, self._leaving = self._leaving, []
         await asyncio.gather(*leaving)
 
@@ -169,6 +189,10 @@ def app(stage: Stage[Any, Any], place: Place) -> faust.App:
             member.check_partitions()
             await member.take(stream, events)
 
+    @worker.timer(LOOK_S)
+    async def look() -> None:
+        await member.look_after_holes()
+
     return worker
 
 
@@ -208,25 +232,69 @@ class Member:
         self._worker = worker
         self._states = states
         self._witness = Witness(stage.name)
+        self._generation = -1
+        self._next: dict[int, int] = {}
+        self._seen: dict[int, tuple[int, float]] = {}
 
     async def take(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
         """Reduce a batch, and acknowledge it when outputs and states are durable.
 
-        Whatever is raised ends the process: Faust would go on behind these records. What was fetched before partitions
-        were shared out anew comes once more, here or elsewhere, and is left to that.
+        What is raised ends the process. What was fetched before partitions were shared out anew, or comes behind a hole,
+        is passed over: it will come again, here or elsewhere.
         """
         generation = self._worker.consumer_generation_id
-        ours = [event for event in events if event.message.generation_id == generation]
-        records = [as_record(event.message) for event in ours]
+        if generation != self._generation:
+            self._generation, self._next = generation, {}
+        current = [event for event in events if event.message.generation_id == generation]
+        records = [as_record(event.message) for event in current if self._is_next(event.message)]
         state = State(self._stage)
         state.join(self._states.entries({record.key for record in records}))
         reducer = Reducer(self._stage, state, self._witness)
         await self._send([output for _, caused in reducer.take(records) for output in caused])
         if self._worker.consumer_generation_id != generation:
             return
-        await self._states.write(entry for entries in state.snapshot() for entry in entries if entry[0] != POSITION_KEY)
-        for event in ours:
-            await stream.ack(event)
+        entries = [entry for some in state.snapshot() for entry in some if entry[0] != POSITION_KEY]
+        await self._states.write(entries, {record.partition: record.offset + 1 for record in records})
+        for event in current:
+            if event.message.offset < self._expected(event.message.partition):
+                await stream.ack(event)
+
+    async def look_after_holes(self) -> None:
+        """Have records read again that Faust left out; raises BrokenPromise if that does not help.
+
+        They show when others come behind them, which are passed over, or when nothing more comes though there is more.
+        """
+        consumer = self._worker.consumer
+        if self._worker.rebalancing or self._worker.in_recovery:
+            return
+        now_s = time.monotonic()
+        for place in consumer.assignment():
+            if place.topic != self._stage.topic:
+                continue
+            expected = self._expected(place.partition)
+            seen, since_s = self._seen.get(place.partition, (-1, now_s))
+            if seen != expected or (consumer.highwater(place) or 0) <= expected:
+                self._seen[place.partition] = (expected, now_s)
+                continue
+            if now_s - since_s > EngineSettings().stall_s:
+                raise BrokenPromise(f"{self._stage.name}: stands at {expected} of {place}")
+            earliest = (await consumer.earliest_offsets(place))[place]
+            _log.warning("%s: %s is read again from %d", self._stage.name, place, max(expected, earliest))
+            self._next[place.partition] = max(expected, earliest)
+            await consumer.seek(place, max(expected, earliest))
+
+    def _expected(self, partition: int) -> int:
+        """Return the offset of the record that has to come next."""
+        if partition not in self._next:
+            self._next[partition] = self._states.position(partition)
+        return self._next[partition]
+
+    def _is_next(self, message: Message) -> bool:
+        """Tell whether a record comes in order, and wait for the one after it if so."""
+        if message.offset != self._expected(message.partition):
+            return False
+        self._next[message.partition] = message.offset + 1
+        return True
 
     async def _send(self, outputs: Iterable[NewRecord]) -> None:
         """Send records in order, and return when Kafka has them."""
@@ -256,6 +324,10 @@ class Member:
         }
         if len(set(counts.values())) > 1:
             raise BrokenPromise(f"different numbers of partitions: {counts}")
+
+
+def _position_key(partition: int) -> bytes:
+    return POSITION_KEY + b"%d" % partition
 
 
 def as_record(message: Message) -> Record:

@@ -67,7 +67,7 @@ class Kafka:
 
 
 def told(offset: int, value: bytes = b"x", generation: int = OURS, key: bytes = b"m") -> Event:
-    return Event(Message("t", 0, offset, 1.001, 0, (), key, value, None, generation_id=generation))
+    return Event(Message("t", 0, offset, 1.001, 0, [], key, value, None, generation_id=generation))
 
 
 def taking(kafka: Kafka, *events: Event) -> Awaitable[None]:
@@ -155,7 +155,7 @@ def test_a_timestamp_survives_the_way_through_faust(time_ms: int) -> None:
 
 def entry(key: bytes, position: int, offset: int) -> Event:
     value = msgspec.msgpack.encode(Kept(position, b"%d" % position))
-    return Event(Message("changelog", 0, offset, 0.0, 0, (), key, value, None), key, value)
+    return Event(Message("changelog", 0, offset, 0.0, 0, [], key, value, None), key, value)
 
 
 @given(positions=st.lists(st.integers(0, 20), min_size=1), cut=st.integers(0, 20))
