@@ -18,7 +18,7 @@ import faust
 import msgspec
 from faust import Stream
 from faust.types import EventT, FutureMessage, StreamT
-from faust.types.tuples import Message
+from faust.types.tuples import TP, Message
 from mode import CrashingSupervisor
 
 from streams.checkpoint import POSITION_KEY, Kept, State, position_entry
@@ -101,7 +101,7 @@ class States(faust.Table[bytes, bytes]):
     async def write(self, entries: Iterable[tuple[bytes, bytes]], positions: Mapping[int, int]) -> None:
         """Keep these entries, then the positions that they reach; when it returns, the changelog has them.
 
-        The changelog has a partition's entries in the order of sending, so a position is never there without its states.
+        A partition of the changelog has them in this order, so a position is never there without its states.
         """
         for key, saved in entries:
             self[key] = saved
@@ -189,7 +189,7 @@ def app(stage: Stage[Any, Any], place: Place) -> faust.App:
             member.check_partitions()
             await member.take(stream, events)
 
-    @worker.timer(LOOK_S)
+    @worker.timer(LOOK_S)  # type: ignore[untyped-decorator]  # faust does not say what it returns
     async def look() -> None:
         await member.look_after_holes()
 
@@ -234,17 +234,15 @@ class Member:
         self._witness = Witness(stage.name)
         self._generation = -1
         self._next: dict[int, int] = {}
-        self._seen: dict[int, tuple[int, float]] = {}
+        self._stands_since: dict[TP, tuple[int, float]] = {}
 
     async def take(self, stream: StreamT[bytes], events: Sequence[EventT[bytes]]) -> None:
         """Reduce a batch, and acknowledge it when outputs and states are durable.
 
-        What is raised ends the process. What was fetched before partitions were shared out anew, or comes behind a hole,
-        is passed over: it will come again, here or elsewhere.
+        What is raised ends the process. What was fetched before partitions were shared out anew, or comes behind a
+        hole, is passed over: it will come again, here or elsewhere.
         """
-        generation = self._worker.consumer_generation_id
-        if generation != self._generation:
-            self._generation, self._next = generation, {}
+        generation = self._begin_generation()
         current = [event for event in events if event.message.generation_id == generation]
         records = [as_record(event.message) for event in current if self._is_next(event.message)]
         state = State(self._stage)
@@ -264,24 +262,39 @@ class Member:
 
         They show when others come behind them, which are passed over, or when nothing more comes though there is more.
         """
+        self._begin_generation()
+        for place in self._worker.consumer.assignment():
+            if self._worker.rebalancing or self._worker.in_recovery:
+                self._stands_since.clear()
+            elif place.topic == self._stage.topic and self._stands(place):
+                await self._read_again(place)
+
+    def _begin_generation(self) -> int:
+        """Forget what was expected if partitions have been shared out anew; return the number of that event."""
+        generation = self._worker.consumer_generation_id
+        if generation != self._generation:
+            self._generation, self._next = generation, {}
+            self._stands_since.clear()
+        return generation
+
+    def _stands(self, place: TP) -> bool:
+        """Tell whether there is more in a partition and nothing has moved since the last look."""
+        expected, now_s = self._expected(place.partition), time.monotonic()
+        end = self._worker.consumer.highwater(place) or 0  # None before the first answer
+        before, since_s = self._stands_since.get(place, (-1, now_s))
+        if before != expected or end <= expected:
+            self._stands_since[place] = (expected, now_s)
+            return False
+        if now_s - since_s > EngineSettings().stall_s:
+            raise BrokenPromise(f"{self._stage.name}: {place} stands at {expected} of {end}")
+        return True
+
+    async def _read_again(self, place: TP) -> None:
         consumer = self._worker.consumer
-        if self._worker.rebalancing or self._worker.in_recovery:
-            return
-        now_s = time.monotonic()
-        for place in consumer.assignment():
-            if place.topic != self._stage.topic:
-                continue
-            expected = self._expected(place.partition)
-            seen, since_s = self._seen.get(place.partition, (-1, now_s))
-            if seen != expected or (consumer.highwater(place) or 0) <= expected:
-                self._seen[place.partition] = (expected, now_s)
-                continue
-            if now_s - since_s > EngineSettings().stall_s:
-                raise BrokenPromise(f"{self._stage.name}: stands at {expected} of {place}")
-            earliest = (await consumer.earliest_offsets(place))[place]
-            _log.warning("%s: %s is read again from %d", self._stage.name, place, max(expected, earliest))
-            self._next[place.partition] = max(expected, earliest)
-            await consumer.seek(place, max(expected, earliest))
+        earliest = (await consumer.earliest_offsets(place))[place]
+        start = self._next[place.partition] = max(self._expected(place.partition), earliest)  # what is deleted is gone
+        _log.warning("%s: %s is read again from %d", self._stage.name, place, start)
+        await consumer.seek(place, start)
 
     def _expected(self, partition: int) -> int:
         """Return the offset of the record that has to come next."""

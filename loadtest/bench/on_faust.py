@@ -22,8 +22,9 @@ from loadtest.bench.written import from_now
 from loadtest.child import Program
 from loadtest.stack import Stack
 from spineloop import wiring
+from streams.core.controller import Controller
 from streams.core.telemetry import Rep
-from streams.core.topics import DEAD_LETTER, METRIC, TELEMETRY
+from streams.core.topics import DEAD_LETTER, METRIC
 from streams.log import Log
 
 MESSAGES, QUICK_MESSAGES = 20_000, 8_000
@@ -53,7 +54,12 @@ class Both:
         for start in range(0, len(said), APPENDED):
             await self._log.append([stories.record(one) for one in said[start : start + APPENDED]])
         ours, lost = await self._lap(self._servers.role("control"), Covered(self._log).at, said)
-        theirs, lost_too = await self._lap(faust_worker.worker(self._servers, "control"), self._has_committed, said)
+        async with faust_worker.reading(self._servers, Controller()) as reached:
+
+            async def are_covered(_outputs: int) -> bool:
+                return await reached.covers(self._log)
+
+            theirs, lost_too = await self._lap(faust_worker.worker(self._servers, "control"), are_covered, said)
         reps = sum(isinstance(one.message, Rep) for one in said)
         return Run(
             {
@@ -70,9 +76,6 @@ class Both:
             lap = await Watch(metric.count, {"worker": worker}).lap(is_done, LIMIT_S)
         wrong = why_void(said, await metric.records(), letters=await letters.count())
         return lap, tuple(f"{program.name}: {one}" for one in wrong)
-
-    async def _has_committed(self, _outputs: int) -> bool:
-        return await faust_worker.has_committed(self._servers, self._log, "control", TELEMETRY)
 
 
 def _figures(seen: Lap, reps: int, records: int) -> dict[str, float]:

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from itertools import islice
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,11 +15,12 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from adaptors.kafka_log import open_kafka_log
 from loadtest import faust_worker, stack
 from loadtest.child import running
-from loadtest.faust_worker import has_committed
 from loadtest.stack import Stack
 from streams.checkpoint import Kept
+from streams.core.controller import Controller
 from streams.core.planning import Planner
 from streams.core.records import Header, NewRecord, Record
+from streams.core.stage import Stage
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY, LogTopic
 from streams.engine import EngineSettings
 from streams.log import Log
@@ -27,7 +29,7 @@ from tests.e2e.test_engine_on_kafka import telling
 
 WRITTEN = (METRIC, COMMAND, PATIENT, DEAD_LETTER, TELEMETRY)
 SAID_BY_CONTROL = (METRIC, COMMAND, PATIENT)
-CHANGELOG = "spineloop-control-faust-state-changelog"
+CHANGELOG = faust_worker.changelog("control")
 
 Ends = dict[tuple[str, int], int]
 """Offset of the next record, by topic and partition."""
@@ -55,6 +57,16 @@ async def written_since(log: Log, since: Ends) -> list[Said]:
         if one.offset >= since[topic, one.partition]
     ]
     return sorted(said, key=repr)
+
+
+async def until_done(servers: Stack, log: Log, stage: Stage[Any, Any]) -> None:
+    async with faust_worker.reading(servers, stage) as reached:
+        await until(lambda: reached.covers(log), limit_s=90.0)
+
+
+async def is_done(servers: Stack, log: Log) -> bool:
+    async with faust_worker.reading(servers, Controller()) as reached:
+        return await reached.covers(log)
 
 
 def no_messages(now_ms: int) -> list[NewRecord]:
@@ -86,7 +98,7 @@ async def test_the_controller_on_faust_says_what_ours_says(servers: Stack) -> No
             await until(lambda: is_covered(log))
         by_ours, between = await written_since(log, start), await ends(log)
         async with running(faust_worker.worker(servers, "control")):
-            await until(lambda: has_committed(servers, log, "control", TELEMETRY))
+            await until_done(servers, log, Controller())
         assert {topic for topic, *_ in by_ours} == {METRIC, COMMAND, PATIENT, DEAD_LETTER}
         assert await written_since(log, between) == by_ours
 
@@ -102,7 +114,7 @@ async def test_the_planner_on_faust_says_what_ours_says(servers: Stack) -> None:
             await until(lambda: is_covered(log, Planner()))
         by_ours, between = await written_since(log, start), await ends(log)
         async with running(faust_worker.worker(servers, "plan")):
-            await until(lambda: has_committed(servers, log, "plan", PATIENT))
+            await until_done(servers, log, Planner())
         assert {topic for topic, *_ in by_ours} == {METRIC, DEAD_LETTER, TELEMETRY}  # the telemetry has the plans
         assert await written_since(log, between) == by_ours
 
@@ -114,9 +126,9 @@ async def test_a_faust_worker_that_is_killed_again_and_again_leaves_nothing_out(
             async with running(faust_worker.worker(servers, "control")) as worker:
                 await until(lambda said=said: has_said(log, said))  # type: ignore[misc]  # bound now, used now
                 await worker.kill()
-            assert not await has_committed(servers, log, "control", TELEMETRY)
+            assert not await is_done(servers, log)
         async with running(faust_worker.worker(servers, "control")):
-            await until(lambda: has_committed(servers, log, "control", TELEMETRY))
+            await until_done(servers, log, Controller())
         assert await found(log, SAID_BY_CONTROL) == await expected(log)
 
 
@@ -139,7 +151,7 @@ async def test_two_faust_workers_share_the_partitions_and_one_that_stops_leaves_
                 await second.stop()
                 assert second.status == 0
             await fill(log, list(islice(story, 500)))
-            await until(lambda: has_committed(servers, log, "control", TELEMETRY))
+            await until_done(servers, log, Controller())
         assert await found(log, SAID_BY_CONTROL) == await expected(log)
 
 
@@ -165,14 +177,14 @@ async def test_a_faust_worker_that_sleeps_past_its_session_and_writes_late_sets_
             os.kill(sleeper.pid, signal.SIGSTOP)
             async with running(faust_worker.worker(servers, "control", 1)) as successor:
                 await fill(log, list(islice(story, 1_000)))
-                await until(lambda: has_committed(servers, log, "control", TELEMETRY))
+                await until_done(servers, log, Controller())
                 os.kill(sleeper.pid, signal.SIGCONT)
                 await until(lambda: has_gone_back(servers))
                 await successor.kill()
             await sleeper.kill()
         await fill(log, list(islice(story, 1_000)))
         async with running(faust_worker.worker(servers, "control", 2)):
-            await until(lambda: has_committed(servers, log, "control", TELEMETRY))
+            await until_done(servers, log, Controller())
         assert await found(log, SAID_BY_CONTROL) == await expected(log)
 
 
@@ -198,4 +210,4 @@ async def test_a_faust_worker_that_understands_nothing_ends_with_an_error_and_co
             while worker.is_running:
                 await asyncio.sleep(0.1)
         assert worker.status == 1
-        assert not await has_committed(servers, log, "control", TELEMETRY)
+        assert not await is_done(servers, log)
