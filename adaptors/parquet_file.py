@@ -79,10 +79,7 @@ class ParquetFile:
                 self._write_group()
 
     def _turn_into_arrays(self) -> None:
-        arrays = [
-            pa.array([_stored(column, row.get(column.name)) for row in self._rows], _TYPES[column.kind])
-            for column in self._columns
-        ]
+        arrays = [pa.array(_values(column, self._rows), _TYPES[column.kind]) for column in self._columns]
         self._chunks.append(pa.record_batch(arrays, schema=self._schema))
         self._rows = []
 
@@ -94,8 +91,13 @@ class ParquetFile:
         self._chunks = []
 
 
-def _stored(column: Column, value: Any) -> Any:  # noqa: ANN401 - whatever a row holds
-    return _json(value).decode() if column.kind == "json" and value is not None else value
+def _values(column: Column, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return one column of rows."""
+    name = column.name
+    values = [row.get(name) for row in rows]
+    if column.kind == "json":
+        return [None if value is None else _json(value).decode() for value in values]
+    return values
 
 
 def schema(columns: Sequence[Column]) -> pa.Schema:

@@ -1,6 +1,7 @@
 """Rows: each kind of result as a flat row, one column a field and one a metric of the catalogue, with its unit."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -59,11 +60,16 @@ class Sheet(msgspec.Struct, frozen=True):
         row = _plain(message)
         if self.metrics:
             values: Mapping[str, float] = getattr(message, "values")  # noqa: B009 - those that have metrics have it
-            known = {column.name for column in self.metrics}
+            known = _names(self.metrics)
             row |= {name: value for name, value in values.items() if name in known}
             row["undefined"] = getattr(message, "undefined")  # noqa: B009
             row["uncatalogued"] = {name: value for name, value in values.items() if name not in known} or None
         return row
+
+
+@cache  # a few tables, and a row asks it once
+def _names(columns: tuple[Column, ...]) -> frozenset[str]:
+    return frozenset(column.name for column in columns)
 
 
 def _plain(message: msgspec.Struct) -> dict[str, Any]:

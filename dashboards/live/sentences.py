@@ -58,7 +58,7 @@ UNMET: Mapping[str, str] = {
 }
 
 
-def sentence(command: Command, unit: PositionUnit | None, policy: Policy | None) -> str:
+def sentence(command: Command, unit: PositionUnit | None, policy: Policy | None, *, is_undone: bool = False) -> str:
     """Say what a command does and why.
 
     Parameters
@@ -69,6 +69,8 @@ def sentence(command: Command, unit: PositionUnit | None, policy: Policy | None)
         The machine's position unit, m or rad; None is unknown and taken for m.
     policy : Policy or None
         The policy that the command was decided by, for its limits; None if it is not at hand.
+    is_undone : bool
+        Whether the machine refused it, or never answered.
 
     Examples
     --------
@@ -81,9 +83,14 @@ def sentence(command: Command, unit: PositionUnit | None, policy: Policy | None)
     ... )
     >>> sentence(command, "m", DEFAULT)
     'Set ended: velocity loss 21 % and 23 % on two reps in a row, limit 20 %.'
+    >>> sentence(command, "m", None, is_undone=True)
+    'Not done: set ended, because velocity loss 21 % and 23 % on two reps in a row.'
     """
     why = GROUNDS.get(command.rule, _plain)(Told(_values(command), unit, policy))
-    return f"{_effect(command, unit)}{': ' if why else ''}{why}."
+    effect = _effect(command, unit)
+    if is_undone:
+        effect = f"Not done: {effect[:1].lower()}{effect[1:]}"
+    return f"{effect}{(', because ' if is_undone else ': ') if why else ''}{why}."
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -221,7 +221,7 @@ def _command(view: View, told: CommandView, unit: PositionUnit | None) -> Shown:
         "at_ms": command.issued_ms,
         "action": command.action,
         "rule": command.rule,
-        "text": sentences.sentence(command, unit, chosen),
+        "text": sentences.sentence(command, unit, chosen, is_undone=told.outcome in {"rejected", "expired"}),
         "outcome": told.outcome,
         "reason": told.reason.replace("_", " "),
         "asks": command.confirm,

@@ -1,26 +1,29 @@
 """How a Faust worker ends a batch: outputs durable, then states durable, then acknowledged; or nothing of that."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass, field
+import time
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import faust
 import msgspec
 import pytest
 from faust.types import EventT, StreamT
-from faust.types.tuples import Message
-from hypothesis import given
+from faust.types.tuples import TP, Message
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams import faust_app
 from streams.checkpoint import Kept
 from streams.core.errors import BrokenPromise
 from streams.core.records import Record
+from streams.core.topics import TELEMETRY
 from streams.engine import QUARANTINES, EngineSettings
 from streams.faust_app import Member, Place, States, in_ms, in_seconds
 from tests.shell.tally import Tally
 
+INPUT = TP(TELEMETRY, 0)
 OURS, LATER = 3, 4
 """Generations of the group: partitions are shared out anew between two of them."""
 
@@ -39,12 +42,21 @@ class Kafka:
     """What a member asks of Faust, noted in order; outputs arrive when they are let, states at once."""
 
     consumer_generation_id: int = OURS
+    rebalancing: bool = False
+    in_recovery: bool = False
+    first: int = 0
+    end: int = 0
     noted: list[str] = field(default_factory=list)
     arriving: asyncio.Event = field(default_factory=asyncio.Event)
     kept: dict[bytes, bytes] = field(default_factory=dict)
+    reached: dict[int, int] = field(default_factory=lambda: {0: 7})
 
     @property
     def producer(self) -> "Kafka":
+        return self
+
+    @property
+    def consumer(self) -> "Kafka":
         return self
 
     async def send(
@@ -56,23 +68,44 @@ class Kafka:
     def entries(self, keys: Iterable[bytes]) -> Iterable[Record]:
         return [Record("", 0, 0, key, self.kept[key], 0) for key in keys if key in self.kept]
 
-    async def write(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    def position(self, partition: int) -> int:
+        return self.reached[partition]
+
+    async def write(self, entries: Iterable[tuple[bytes, bytes]], positions: Mapping[int, int]) -> None:
         for key, value in entries:
             self.kept[key] = value
             kept = msgspec.msgpack.decode(value, type=Kept)
             self.noted.append(f"state of {key.decode()} at {kept.position}")
+        self.reached.update(positions)
+        self.noted += [f"position {one}" for one in positions.values()]
 
     async def ack(self, event: Event) -> None:
         self.noted.append(f"ack {event.message.offset}")
 
+    def assignment(self) -> set[TP]:
+        return {INPUT, TP("changelog", 0)}
+
+    def highwater(self, _place: TP) -> int:
+        return self.end
+
+    async def earliest_offsets(self, place: TP) -> dict[TP, int]:
+        return {place: self.first}
+
+    async def seek(self, place: TP, offset: int) -> None:
+        self.noted.append(f"{place.topic} from {offset}")
+
 
 def told(offset: int, value: bytes = b"x", generation: int = OURS, key: bytes = b"m") -> Event:
-    return Event(Message("t", 0, offset, 1.001, 0, [], key, value, None, generation_id=generation))
+    return Event(Message(TELEMETRY, 0, offset, 1.001, 0, [], key, value, None, generation_id=generation))
 
 
-def taking(kafka: Kafka, *events: Event) -> Awaitable[None]:
-    member = Member(Tally(), cast("faust.App", kafka), cast("States", kafka))
-    return member.take(cast("StreamT[bytes]", kafka), cast("list[EventT[bytes]]", list(events)))
+def member_of(kafka: Kafka) -> Member:
+    return Member(Tally(), cast("faust.App", kafka), cast("States", kafka))
+
+
+def taking(kafka: Kafka, *events: Event, member: Member | None = None) -> Awaitable[None]:
+    taker = member or member_of(kafka)
+    return taker.take(cast("StreamT[bytes]", kafka), cast("list[EventT[bytes]]", list(events)))
 
 
 async def turns(kafka: Kafka) -> list[str]:
@@ -92,33 +125,86 @@ async def test_nothing_is_kept_or_acknowledged_before_the_outputs_have_arrived()
     assert await turns(kafka) == outputs
     kafka.arriving.set()
     await batch
-    assert kafka.noted == [*outputs, "state of m at 9", "ack 7", "ack 8"]
+    assert kafka.noted == [*outputs, "state of m at 9", "position 9", "ack 7", "ack 8"]
 
 
 async def test_a_batch_that_partitions_are_shared_out_under_is_neither_kept_nor_acknowledged() -> None:
     kafka = Kafka()
-    batch = asyncio.ensure_future(taking(kafka, told(7)))
+    member = member_of(kafka)
+    batch = asyncio.ensure_future(taking(kafka, told(7), member=member))
     await turns(kafka)
     kafka.consumer_generation_id = LATER
     kafka.arriving.set()
     await batch
-    assert kafka.noted == ["metric x:1 at 1001"]
+    await taking(kafka, told(7, generation=LATER), member=member)
+    assert kafka.noted == ["metric x:1 at 1001", "metric x:1 at 1001", "state of m at 8", "position 8", "ack 7"]
 
 
 async def test_what_was_fetched_before_partitions_were_shared_out_is_left_to_come_again() -> None:
     kafka = Kafka(consumer_generation_id=LATER)
     kafka.arriving.set()
-    await taking(kafka, told(7, generation=OURS), told(6, generation=LATER))
-    assert kafka.noted == ["metric x:1 at 1001", "state of m at 7", "ack 6"]
+    await taking(kafka, told(8, generation=OURS), told(7, generation=LATER))
+    assert kafka.noted == ["metric x:1 at 1001", "state of m at 8", "position 8", "ack 7"]
 
 
-async def test_what_a_state_covers_already_is_acknowledged_and_changes_nothing() -> None:
+async def test_what_is_in_the_states_already_is_acknowledged_and_changes_nothing() -> None:
+    kafka = Kafka()
+    kafka.arriving.set()
+    await taking(kafka, told(5), told(6), told(7))
+    assert kafka.noted == ["metric x:1 at 1001", "state of m at 8", "position 8", "ack 5", "ack 6", "ack 7"]
+
+
+async def test_a_key_whose_state_is_ahead_of_the_position_as_a_kill_leaves_it_is_not_stepped_twice() -> None:
     kafka = Kafka()
     kafka.arriving.set()
     await taking(kafka, told(7), told(8))
+    kafka.reached[0] = 7
     kafka.noted.clear()
-    await taking(kafka, told(8), told(9))
-    assert kafka.noted == ["metric x:3 at 1001", "state of m at 10", "ack 8", "ack 9"]
+    await taking(kafka, told(7), told(8), told(9))
+    assert kafka.noted[:3] == ["metric x:3 at 1001", "state of m at 10", "position 10"]
+
+
+async def test_what_comes_behind_a_record_that_faust_left_out_waits_for_it_and_it_is_asked_for_again() -> None:
+    kafka = Kafka(end=10)
+    kafka.arriving.set()
+    member = member_of(kafka)
+    await taking(kafka, told(7), told(9), member=member)
+    await member.look_after_holes()  # sees where it stands
+    await member.look_after_holes()  # sees that it still does
+    assert kafka.noted[-2:] == ["ack 7", f"{TELEMETRY} from 8"]
+    kafka.noted.clear()
+    await taking(kafka, told(8), told(9), member=member)
+    await member.look_after_holes()
+    assert kafka.noted[-4:] == ["state of m at 10", "position 10", "ack 8", "ack 9"]
+
+
+async def test_records_that_retention_has_removed_are_not_waited_for() -> None:
+    kafka = Kafka(first=20, end=30)
+    kafka.arriving.set()
+    member = member_of(kafka)
+    await member.look_after_holes()
+    await member.look_after_holes()
+    await taking(kafka, told(20), member=member)
+    assert kafka.noted == [f"{TELEMETRY} from 20", "metric x:1 at 1001", "state of m at 21", "position 21", "ack 20"]
+
+
+@pytest.mark.parametrize("on_their_way", [Kafka(end=10, rebalancing=True), Kafka(end=10, in_recovery=True)])
+async def test_nothing_is_asked_for_while_partitions_or_states_are_on_their_way(on_their_way: Kafka) -> None:
+    kafka = replace(on_their_way, noted=[])
+    member = member_of(kafka)
+    for _ in range(3):
+        await member.look_after_holes()
+    assert not kafka.noted
+
+
+async def test_a_partition_that_stands_still_for_too_long_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    kafka = Kafka(end=10)
+    member = member_of(kafka)
+    await member.look_after_holes()
+    later_s = time.monotonic() + EngineSettings().stall_s + 1.0
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    with pytest.raises(BrokenPromise, match="stands at 7 of 10"):
+        await member.look_after_holes()
 
 
 async def test_too_many_dead_letters_in_a_row_end_the_worker_and_none_is_acknowledged() -> None:
@@ -126,7 +212,7 @@ async def test_too_many_dead_letters_in_a_row_end_the_worker_and_none_is_acknowl
     kafka.arriving.set()
     limit = EngineSettings().dead_letters_in_a_row
     with pytest.raises(BrokenPromise, match="dead letters in a row"):
-        await taking(kafka, *(told(offset, b"?") for offset in range(limit + 1)))
+        await taking(kafka, *(told(7 + n, b"?") for n in range(limit + 1)))
     assert not any(one.startswith("ack") for one in kafka.noted)
 
 
@@ -134,16 +220,16 @@ async def test_too_many_quarantines_end_the_worker_and_none_is_acknowledged() ->
     kafka = Kafka()
     kafka.arriving.set()
     with pytest.raises(BrokenPromise, match="keys quarantined"):
-        await taking(kafka, *(told(offset, b"boom", key=b"m%d" % offset) for offset in range(QUARANTINES)))
+        await taking(kafka, *(told(7 + n, b"boom", key=b"m%d" % n) for n in range(QUARANTINES)))
     assert not any(one.startswith("ack") for one in kafka.noted)
 
 
 async def test_a_quarantine_outlives_the_batch() -> None:
     kafka = Kafka()
     kafka.arriving.set()
-    await taking(kafka, told(1), told(2, b"boom"))
+    await taking(kafka, told(7), told(8, b"boom"))
     kafka.noted.clear()
-    await taking(kafka, told(3))
+    await taking(kafka, told(9))
     assert kafka.noted[0] == "dead-letter x at 1001"
 
 
@@ -158,6 +244,7 @@ def entry(key: bytes, position: int, offset: int) -> Event:
     return Event(Message("changelog", 0, offset, 0.0, 0, [], key, value, None), key, value)
 
 
+@settings(deadline=None)  # an app's first take long
 @given(positions=st.lists(st.integers(0, 20), min_size=1), cut=st.integers(0, 20))
 def test_of_the_entries_of_a_key_the_one_with_the_highest_position_is_read_back(positions: list[int], cut: int) -> None:
     app = faust_app.app(Tally(), Place(bootstrap="127.0.0.1:9", partitions=1))

@@ -108,6 +108,11 @@ export function ago(ms, now) {
   return `${Math.round(s / 86400)} days ago`;
 }
 
+/** A sentence in which no unit stands alone at the beginning of a line. */
+export function glued(text) {
+  return text.replace(/(\d) (%|N m|N|s|cm)(?![a-z])/g, (_, digit, unit) => `${digit}\u00a0${unit.replace(" ", "\u00a0")}`);
+}
+
 /** The time of day, or the date if it was another day. */
 export function clock(ms, now) {
   const at = new Date(ms);

@@ -1,7 +1,7 @@
 // The pages: from what the server says to a tree of elements. No state in here.
 
 import { balanceBar, forceChart, lossChart, rangeBars, spark, tempoChart } from "./charts.js";
-import { ago, clock, h, icon, num, pct, unseen, words } from "./dom.js";
+import { ago, clock, glued, h, icon, num, pct, unseen, words } from "./dom.js";
 
 export const STATES = {
   training: "Training", resting: "Resting", waiting: "Waiting to begin", idle: "Free", silent: "Silent", offline: "Offline", stopped: "Stopped",
@@ -106,7 +106,7 @@ export function alarmList(alarms, count, now, all, { onAll, onSeen }) {
   return [
     h("ul", { class: all ? "all" : null }, shown.map((one) =>
       h("li", { "data-key": one.id }, icon("alarm"),
-        h("span", { class: "what" }, h("a", { href: machineLink(one.machine) }, placed(one.machine)), ` ${one.text} `, h("span", { class: "muted" }, ago(one.at_ms, now))),
+        h("span", { class: "what" }, h("a", { href: machineLink(one.machine) }, placed(one.machine)), ` ${glued(one.text)} `, h("span", { class: "muted" }, ago(one.at_ms, now))),
         h("button", { class: "plain small", type: "button", onclick: () => onSeen(one) }, "Acknowledge", unseen(` the alarm of ${placed(one.machine)}`))))),
     count > few ? h("p", { class: "more" },
       h("button", { class: "plain small", type: "button", "aria-expanded": String(all), onclick: onAll }, all ? "Show fewer" : `Show all ${count}`),
@@ -231,7 +231,7 @@ function alarmCard(one, now, onSeen) {
   if (!one.alarms.length) return null;
   return h("section", { class: "card" }, h("h2", {}, "Alarms"),
     h("ul", { class: "told" }, one.alarms.map((alarm) => h("li", { class: alarm.seen_by ? null : "alarm", "data-key": alarm.id },
-      h("p", {}, alarm.text),
+      h("p", {}, glued(alarm.text)),
       h("p", { class: "meta" }, h("span", {}, clock(alarm.at_ms, now)),
         alarm.seen_by ? h("span", {}, `seen by ${alarm.seen_by}: ${alarm.seen_why}`) : null),
       alarm.seen_by ? null : h("button", { class: "plain small", type: "button", onclick: () => onSeen({ ...alarm, machine: one.key }) }, "Acknowledge")))));
@@ -268,7 +268,7 @@ function folded(items, open) {
 
 function commandItem(command, now) {
   return h("li", { class: command.action, "data-key": command.id },
-    h("p", {}, command.text),
+    h("p", {}, glued(command.text)),
     h("p", { class: "meta" }, h("span", {}, clock(command.at_ms, now)), h("span", { class: `outcome ${command.outcome ?? ""}` }, outcome(command)), h("span", {}, `rule ${words(command.rule).toLowerCase()}`)),
     command.evidence.length ? h("details", {}, h("summary", {}, "Evidence"),
       h("dl", { class: "evidence" }, command.evidence.map(([name, value]) => [h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, value)]))) : null);
