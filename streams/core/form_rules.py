@@ -27,12 +27,15 @@ def rom_limit(situation: Situation, policy: Policy) -> Match | None:
     """5: two consecutive reps beyond `rom_over_pct` of the prescribed range take its far end back by what is too much.
 
     By `rom_step_deg` (in metres as many percent of the window) in a session at most, whatever pain (rule 2) takes away
-    besides. What is too much is judged by the prescribed window, also after the limit was taken below it. The far end,
-    where the concentric ends, is the one that can be overstretched; at the other the machine rests.
+    besides, and not with the rep that ends the set by its time under load. What is too much is judged by the prescribed
+    window, also after the limit was taken below it. The far end, where the concentric ends, is the one that can be
+    overstretched; at the other the machine rests.
     """
     session, machine, reps = situation.session, situation.capabilities, situation.reps
     if session is None or machine is None or reps is None or _is_waiting(situation, "rom_limit"):
         return None
+    if _has_to_end(situation, policy):
+        return None  # rule 7 ends the set with this rep (S21), and must not be hidden
     prescribed, limit = session.prescribed_window, session.window
     if prescribed is None or limit is None or prescribed[0] >= prescribed[1]:
         return None
@@ -51,6 +54,12 @@ def rom_limit(situation: Situation, policy: Policy) -> Match | None:
     told.append(Evidence(situation.cause, "window_hi_prescribed", prescribed[1]))
     nearer = Change(quantity="window_hi", old=old, new=new, bound=_rounded_up(lowest))
     return Match(action="tighten_range", evidence=tuple(told), changes=(nearer,), cue="stay_within_range")
+
+
+def _has_to_end(situation: Situation, policy: Policy) -> bool:
+    """Tell whether the set has had its time under load, and nothing has ended it for that yet."""
+    running = situation.set
+    return running is not None and running.tul_s >= policy.tul_cap_s and "paced_fatigue_stop" not in running.fired
 
 
 def _tightened(situation: Situation, session: SessionState) -> float:

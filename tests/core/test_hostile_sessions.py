@@ -38,7 +38,19 @@ from streams.core.telemetry import (
     SymptomReported,
 )
 from tests.core.patients import BASE, LUMBAR, a_patient, a_trained_patient, coarse, load_of
-from tests.core.story import MACHINE, PATIENT, PRESCRIPTION, Machine, Numbers, commands, facts, metrics, records, run
+from tests.core.story import (
+    MACHINE,
+    PATIENT,
+    PRESCRIPTION,
+    Machine,
+    Numbers,
+    by_number,
+    commands,
+    facts,
+    metrics,
+    records,
+    run,
+)
 
 ASKED: dict[str, Any] = {
     "session": "s1",
@@ -388,6 +400,21 @@ def test_rule_5_takes_5_degrees_of_a_session_also_after_pain_has_taken_range() -
     assert state.session is not None
     assert state.session.window == (0.0, 0.812734)  # as far as the pain asked
     assert taken == [pytest.approx(0.06), pytest.approx(0.027266)]  # 5 degrees are 0.087266 rad
+
+
+def test_the_rep_that_reaches_180_s_under_load_ends_the_set_also_if_it_goes_too_far() -> None:
+    #  time under load, s   36   72  108  144  180  216
+    #  range, %            100  100  100  106  106  106
+    #                                          end  and only then the limit, if the patient goes on
+    machine = Machine()
+    words = [*machine.begin("paced"), *(machine.rep(n, intent="paced") for n in range(1, 7))]
+    shares, one = (100.0,) * 3 + (106.0,) * 3, (1.0,) * 6
+    values = by_number(rom_completeness_pct=shares, time_under_load_s=(36.0,) * 6, range_of_motion=one)
+    _, said = run(records(words, step_ms=10), values=values)
+    assert [(command.cause.rsplit("/", 1)[1], command.rule) for command in commands(said)] == [
+        ("7", "paced_fatigue_stop"),
+        ("8", "rom_limit"),
+    ]
 
 
 def test_a_tightening_that_nobody_answered_counts_towards_the_5_degrees() -> None:
