@@ -37,8 +37,8 @@ COMMIT_S = 1.0
 """Pause between two commits, in s. They are where Faust begins to read after a start, and for monitoring."""
 
 LOOK_S = 5.0
-"""Pause between two looks, in s, whether a partition has stopped although there is more in it. Faust's fetches take up to
-1.5 s even if there is something, and to seek where nothing is missing makes it leave records out."""
+"""Pause between two looks, in s, whether a partition has stopped although there is more in it. Faust's fetches take up
+to 1.5 s even if there is something, and to seek where nothing is missing makes it leave records out."""
 
 REBALANCE_S = 30.0
 """How long the members of a group have to finish when partitions are shared out anew, in s; Faust's default is 60."""

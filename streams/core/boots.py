@@ -86,11 +86,9 @@ def _mark(boot_id: str) -> bytes:
 
 def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
     """Close what the machine forgot when it restarted."""
+    _waits_no_longer(turn)
     old = turn.state.boot
     if old is not None:
-        old, due = order.release(old, turn.now_ms, all_of_it=True)
-        turn.change(boot=old)
-        _act_on(turn, due)
         past = (*turn.state.past, old)
         gone = tuple(_mark(one.boot_id) for one in past[:-MAX_PAST_BOOTS])
         turn.change(past=past[-MAX_PAST_BOOTS:], gone=(*turn.state.gone, *gone)[-MAX_GONE:])
@@ -194,11 +192,20 @@ def presence(turn: Turn, cause: str, message: Presence) -> None:
         turn.change(online=True, capabilities=message.capabilities)
         seen.tell(turn, before, cause, _place(boot))
     elif known and turn.state.online:
+        _waits_no_longer(turn)
         before, boot = turn.state, turn.state.boot
         turn.change(online=False)
         if turn.running is not None:
             _link_lost(turn, cause, "offline")
         seen.tell(turn, before, cause, _place(boot))
+
+
+def _waits_no_longer(turn: Turn) -> None:
+    """Hear what waits for an earlier message: nobody may ever say one again, and time passes only by messages."""
+    if turn.state.boot is not None:
+        boot, due = order.release(turn.state.boot, turn.now_ms, all_of_it=True)
+        turn.change(boot=boot)
+        _act_on(turn, due)
 
 
 def _place(boot: Boot | None) -> str:

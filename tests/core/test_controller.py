@@ -258,6 +258,18 @@ def test_a_rep_that_comes_after_it_was_given_up_is_measured_once_and_decides_not
     assert commands(said) == []
 
 
+def test_what_waits_for_a_message_that_never_comes_is_heard_when_the_machine_leaves() -> None:
+    told = story()
+    del told[-4:-2]  # two of the last reps never come, and what is behind them waits
+    now_ms = 10  # all within the 2 s for which a message waits
+    _, kept_waiting = run(records(told, step_ms=now_ms))
+    state, said = run(records([*told, Offline(boot_id="b1")], step_ms=now_ms))
+    assert not metrics(kept_waiting, SessionSummarised)
+    assert metrics(said, SessionSummarised)
+    assert state.boot is not None
+    assert not state.boot.held
+
+
 def test_a_machine_that_goes_offline_in_a_session_is_stopped_and_locked() -> None:
     machine = Machine()
     state, said = run(records([*machine.begin(), machine.rep(1), Offline(boot_id="b1")]))
