@@ -202,7 +202,7 @@ SESSION_RULES: tuple[Rule[Situation], ...] = (
         id="rom_limit",
         moments=("rep",),
         match=rom_limit,
-        parameters=("rom_over_pct", "rom_step_deg"),
+        parameters=("rom_over_pct", "rom_step_deg", "tul_cap_s"),
         source="[default]; Steele 2013 [literature]",
     ),
     Rule(
