@@ -1,7 +1,8 @@
 """Order: in which order the checker believes that a machine's messages count. Its own idea, from docs/architecture.md.
 
-What comes too early waits for the earlier one, at most 2 s or 8 messages; then the earlier one counts as lost. What
-can't wait counts at once. Nothing counts twice, and what comes after it was given up counts only if it is dangerous.
+What comes too early waits for the earlier one, at most 2 s or 8 messages, and not beyond the machine's farewell; then
+the earlier one counts as lost. What can't wait counts at once. Nothing counts twice, and what comes after it was given
+up counts only if it is dangerous.
 """
 
 from typing import Literal
@@ -92,9 +93,13 @@ class Order:
         """Begin another boot if this is one: what waited counts first."""
         if self.boot_id == boot_id:
             return []
-        items = self._let_go(self._boots[-1], 0, at_once=True) if self._boots else []
+        items = self.leave()
         self._boots.append(_Boot(boot_id))
         return [*items, NewBoot(boot_id)]
+
+    def leave(self) -> list[Item]:
+        """Return what waited and counts now, because the machine is gone."""
+        return self._let_go(self._boots[-1], 0, at_once=True) if self._boots else []
 
     def take(self, letter: Letter, message: Ordered, now_ms: int) -> list[Item]:
         """Take a message in; return what counts now."""

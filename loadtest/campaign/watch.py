@@ -114,8 +114,10 @@ class Watch:
             return machine.order.take(letter, message, self._hearing.now_ms)
         if machine.order.is_past(message.boot_id):
             return []
-        begun = machine.order.boot(message.boot_id) if isinstance(message, Online) else []
-        return [*begun, Counted(letter, "in turn")]
+        if isinstance(message, Online):
+            return [*machine.order.boot(message.boot_id), Counted(letter, "in turn")]
+        leaves = machine.online and message.boot_id == machine.order.boot_id
+        return [*(machine.order.leave() if leaves else ()), Counted(letter, "in turn")]
 
     def _at_once(self, machine: MachineSeen, letter: Letter, new: dict[str, list[Command]]) -> None:
         """S2: danger is answered by a STOP in the very step in which it is heard, whatever else is missing."""
