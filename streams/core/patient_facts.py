@@ -16,6 +16,7 @@ from streams.core.patient_state import (
     PatientState,
     Plan,
     Series,
+    beside,
     find_plan,
     overlap,
     put_plan,
@@ -46,14 +47,19 @@ def screened(state: PatientState, fact: PatientScreened) -> PatientState:
 
 
 def edited(state: PatientState, fact: PlanEdited, now_ms: int) -> PatientState:
-    """Take over a clinician's bounds and targets: they stand above what the series came to, up and down."""
+    """Take over a clinician's bounds and targets: they stand above what the series came to, up and down.
+
+    A series that was never trained begins as one that is opened now: no wider than those that were.
+    """
     plan = find_plan(state, fact.exercise, fact.side) or Plan(exercise=fact.exercise, side=fact.side)
     news: dict[str, Any] = {name: value for name in EDITABLE if (value := getattr(fact, name)) is not None}
     plan = replace(plan, **news)
     if fact.prescription is not None:
         base = replace(fact.prescription, id="clinician", session_s=None, due_days=None)
         renewed = tuple(_renewed(one, base) for one in plan.series)
-        plan = replace(plan, base=base, edited_ms=now_ms, pain_session=None, series=renewed)
+        trained = tuple(one for one in renewed if one.trained_ms is not None)
+        series = tuple(one if one in trained else replace(one, settled=beside(one.settled, trained)) for one in renewed)
+        plan = replace(plan, base=base, edited_ms=now_ms, pain_session=None, series=series)
     return put_plan(state, plan)
 
 

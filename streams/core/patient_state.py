@@ -189,11 +189,11 @@ def find_series(plan: Plan, settings: str, intent: Intent) -> Series | None:
 def open_series(plan: Plan, base: Prescription, settings: str, intent: Intent) -> Series:
     """Begin a series: with the clinician's prescription, but never above what the plan's other series came down to."""
     owed = [one for one in (plan.pain_session, *(other.pain_session for other in plan.series)) if one is not None]
-    settled = _beside(base, plan.series)
+    settled = beside(base, plan.series)
     return Series(settings=settings, intent=intent, settled=settled, pain_session=owed[0] if owed else None)
 
 
-def _beside(wanted: Prescription, others: Iterable[Series]) -> Prescription:
+def beside(wanted: Prescription, others: Iterable[Series]) -> Prescription:
     """Return a prescription with no more load, sets and range than the other series of the plan came down to."""
     load_N, sets, window = wanted.load_N, wanted.sets, window_of(wanted)
     for other in others:
@@ -224,7 +224,7 @@ def of_request(state: PatientState, request: PlanRequested) -> tuple[Plan, Serie
         return plan, open_series(plan, plan.base, request.settings, request.intent)
     if series.trained_ms is None:  # planned for, but never trained: the others may have come down since
         others = (one for one in plan.series if one is not series)
-        series = replace(series, settled=_beside(series.settled, others))
+        series = replace(series, settled=beside(series.settled, others))
     return plan, series
 
 

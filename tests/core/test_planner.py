@@ -943,3 +943,14 @@ def test_a_clinicians_wider_window_waits_until_two_sessions_after_pain_were_clea
         assert prescription is not None
         hi.append(prescription.window_hi)
     assert hi == [pytest.approx(0.9 + math.radians(degrees), abs=1e-5) for degrees in (5, 10, 10, 10, 15)]
+
+
+def test_a_clinicians_wider_window_is_not_at_once_that_of_an_intent_that_was_planned_but_never_trained() -> None:
+    patient = a_trained_patient()
+    command = patient.plan(intent="max")
+    patient.edit(replace(BASE, window_hi=1.3))  # while a session with that intent runs
+    patient.train(intent="max", prescription=command.prescription)
+    patient.day += 2
+    later = patient.plan(intent="max").prescription
+    assert later is not None
+    assert later.window_hi == BASE.window_hi
