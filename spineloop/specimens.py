@@ -22,6 +22,7 @@ from streams.core.results import (
     RepMeasured,
     SessionSummarised,
     SetSummarised,
+    TroubleArose,
 )
 from streams.core.telemetry import (
     ButtonPressed,
@@ -141,6 +142,9 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
         **_RESULT, **_WHO, id=f"{MACHINE}/boot-7/0", by="clinician-1", load_cap_N=400.0, prescription=None, guarded=None
     ),
     PainReported(**_RESULT, id=f"{MACHINE}/boot-7/0", patient=PATIENT, felt="next_morning", pain_nrs=2),
+    TroubleArose(
+        **_RESULT, id=f"{MACHINE}/boot-7/9/pain_reduce/trouble", patient=PATIENT, session=SESSION, rule="pain_reduce"
+    ),
     OperatorAsked(machine=MACHINE, id="5f0c1d2e" * 4, by="Kim", reason="patient feels dizzy", action="stop"),
     PlanMade(boot_id="boot-7", command=_COMMAND, known=Known(origin="planner", now_ms=_AT_MS, boot_id="boot-7")),
 )  # fmt: skip

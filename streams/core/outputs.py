@@ -16,6 +16,7 @@ from streams.core.results import (
     PlanEdited,
     PlanRequested,
     SessionSummarised,
+    TroubleArose,
 )
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 
@@ -43,7 +44,7 @@ def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> l
             ]
         case OperatorAsked():
             return [_record(TELEMETRY, output.machine, output, ce_id=output.cause, now_ms=now_ms, extra=extra)]
-        case PlanRequested() | PlanEdited() | PatientScreened() | PainReported():
+        case PlanRequested() | PlanEdited() | PatientScreened() | PainReported() | TroubleArose():
             return [_record(PATIENT, output.patient, output, ce_id=output.id, now_ms=now_ms, extra=extra)]
         case SessionSummarised(patient=str(patient)):
             return [

@@ -36,6 +36,7 @@ from streams.core.results import (
     PlanRequested,
     SessionSummarised,
     Severity,
+    TroubleArose,
 )
 
 __all__ = ["START", "PatientState", "step"]
@@ -99,6 +100,8 @@ def step(  # noqa: PLR0917 - everything that a reducer may depend on, and nothin
             state = patient_facts.edited(state, fact, now_ms)
         case PainReported():
             state = patient_facts.pain_reported(state, fact, now_ms, policy)
+        case TroubleArose():
+            state = patient_facts.after_trouble(state, fact.at_ms)
         case SessionSummarised():
             state = session_facts.summarised(state, fact, now_ms, policy, machines)
             found = assessment.assessed(state, fact, now_ms, policy, machines)

@@ -222,5 +222,13 @@ class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
     symptom: Symptom = "none"
 
 
-PatientFact = PlanRequested | PatientScreened | PlanEdited | PainReported | SessionSummarised
+class TroubleArose(_Result, frozen=True, kw_only=True, tag="trouble_arose"):
+    """A safety rule acted on a patient. The session's summary will say so too, but it may be long in coming."""
+
+    patient: str
+    session: str
+    rule: str
+
+
+PatientFact = PlanRequested | PatientScreened | PlanEdited | PainReported | TroubleArose | SessionSummarised
 """What the patient topic carries."""

@@ -12,7 +12,7 @@ from streams.core.outputs import to_records
 from streams.core.plans import PlanMade
 from streams.core.policy import Policy
 from streams.core.records import Header, NewRecord
-from streams.core.results import Metric, Notice, PatientFact, Severity
+from streams.core.results import Metric, Notice, PatientFact, Severity, TroubleArose
 from streams.core.rule import Decision, Moment, decide
 from streams.core.session import MAX_PENDING, MachineState, Pending, SessionState
 from streams.core.session_rules import SESSION_RULES
@@ -23,6 +23,9 @@ from streams.core.telemetry import Event, Ordered, Screening
 PLANNED = 7
 AFTER_LOSS = 6
 """Places of the planner's command and of the stop after a lost link among the 8 that a message's `seq` leaves."""
+
+SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
+"""Rules that speak of trouble, whether the session has started or not (S7)."""
 
 MAX_NOTICED = 8
 """Names of notices of a set or a session that are remembered; there are fewer that are told only once."""
@@ -238,6 +241,7 @@ class Turn:
             pending=(*self.state.pending, Pending(command, self.now_ms)),
         )
         self._note_fired(command.rule, command)
+        self._tell_of_trouble(command)
         if command.action in {"stop", "end_exercise"}:
             self.change_session(over=True)
         elif command.action == "extend_rest" and self.session is not None:
@@ -246,6 +250,24 @@ class Turn:
             told = ", ".join(f"{one.quantity} from {one.old} to {one.new}" for one in command.changes)
             self.notice(command.command_id, "range_exceeded", told, "warning")
         return command.command_id
+
+    def _tell_of_trouble(self, command: Command) -> None:
+        """Let the planner know at once: the patient may be at another machine before this session is summed up."""
+        session = self.session
+        if session is None or session.patient is None or command.action == "prescribe":
+            return
+        if command.rule in SAFETY_RULES:
+            self.say(
+                TroubleArose(
+                    id=f"{command.command_id}/trouble",
+                    machine=self.state.machine,
+                    cause=command.cause,
+                    at_ms=self.now_ms,
+                    patient=session.patient,
+                    session=session.id,
+                    rule=command.rule,
+                )
+            )
 
     def _refused(self, wish: Command, invariant: str, detail: str) -> None:
         told = f"{wish.action} by {wish.rule} refused by {invariant}: {detail}"

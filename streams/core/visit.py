@@ -19,13 +19,10 @@ from streams.core.telemetry import (
     SetStarted,
     SymptomReported,
 )
-from streams.core.turn import Turn
+from streams.core.turn import SAFETY_RULES, Turn
 
 PAIN_CLEAN = 2
 """Highest pain that is no trouble (S7)."""
-
-SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
-"""Rules that speak of trouble, whether the session has started or not (S7)."""
 
 
 def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:

@@ -27,6 +27,7 @@ from streams.core.results import (
     RepMeasured,
     SessionSummarised,
     SetSummarised,
+    TroubleArose,
 )
 from streams.core.session import MachineState
 from streams.core.stage import MAX_STATE_BYTES
@@ -136,6 +137,13 @@ def test_pain_above_five_ends_the_exercise_and_pain_of_four_lowers_load_and_keep
     lower, end = commands(said)
     assert (lower.action, end.action) == ("lower_load", "end_exercise")
     assert [(change.quantity, change.new) for change in lower.changes] == [("load_N", 270.0), ("window_hi", 0.812734)]
+
+
+def test_the_planner_hears_of_trouble_when_it_arises_and_not_only_when_the_session_is_over() -> None:
+    machine = Machine()
+    told = [*machine.begin(), machine.rep(1), machine.say(SymptomReported, session="s1", pain_nrs=7)]
+    (trouble,) = facts(run(records(told))[1], TroubleArose)
+    assert (trouble.patient, trouble.session, trouble.rule) == (PATIENT, "s1", "pain_stop")
 
 
 def test_pain_in_a_narrow_window_lowers_the_load_and_leaves_the_window() -> None:

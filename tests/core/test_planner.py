@@ -20,7 +20,7 @@ from streams.core.muscles import Catalogue, Exercise, Pair
 from streams.core.patient_state import MAX_BYTES, WEEK_MS, PatientState
 from streams.core.plans import PlanMade
 from streams.core.policy import DEFAULT, Policy, digest
-from streams.core.results import Notice, PainReported, PlanRequested, SessionSummarised
+from streams.core.results import Notice, PainReported, PlanRequested, SessionSummarised, TroubleArose
 from streams.core.telemetry import Prescription
 from tests.core.patients import (
     BASE,
@@ -954,3 +954,10 @@ def test_a_clinicians_wider_window_is_not_at_once_that_of_an_intent_that_was_pla
     later = patient.plan(intent="max").prescription
     assert later is not None
     assert later.window_hi == BASE.window_hi
+
+
+def test_nothing_rises_after_trouble_in_a_session_that_nobody_ever_summed_up() -> None:
+    patient = a_trained_patient()
+    other: dict[str, Any] = {"machine": "acme/north/row-1", "cause": "acme/north/row-1/b1/9", "at_ms": patient.now_ms}
+    patient.take(TroubleArose(**other, id="t", patient="acme/p1", session="other", rule="emergency_stop"))
+    assert [patient.comes(2).rule for _ in range(3)] == ["keep", "keep", "progress_load"]
