@@ -84,7 +84,7 @@ def current(scene: Scene) -> Iterator[str]:
     command = scene.command
     if command.expires_ms <= scene.now_ms:
         yield "expired when it was sent"
-    if command.boot_id != scene.machine.order.boot_id:
+    if command.boot_id != scene.machine.boot_id:
         yield f"for boot {command.boot_id}"
     if command.sequence <= scene.machine.sequence:
         yield f"sequence {command.sequence} after {scene.machine.sequence}"

@@ -202,11 +202,15 @@ def _within(values: Values, other: Values) -> Values:
 
 
 class MachineSeen:
-    """A machine: its order, its lock, its session, and the commands that were sent to it."""
+    """A machine: its order, its lock, its session, and the commands that were sent to it.
+
+    `boot_id` is the boot of the message that counts just now: what waited of the last one counts before the next begins.
+    """
 
     def __init__(self, pain_stop: int) -> None:
         self.order = Order(pain_stop)
         self.boots = 0
+        self.boot_id: str | None = None
         self.online = False
         self.capabilities: Capabilities | None = None
         self.locked: tuple[int, int] | None = None

@@ -66,7 +66,8 @@ class Watch:
         self._at_once(machine, letter, new)
         for item in self._counting(machine, letter):
             match item:
-                case NewBoot():
+                case NewBoot(boot_id=boot_id):
+                    machine.boot_id = boot_id
                     self._judge(machine, _of_the_link(new, message_id(letter.machine, letter.message)))
                     self._hearing.rebooted(machine)
                 case Lost(count=count):
