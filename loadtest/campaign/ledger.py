@@ -204,7 +204,7 @@ def _within(values: Values, other: Values) -> Values:
 class MachineSeen:
     """A machine: its order, its lock, its session, and the commands that were sent to it.
 
-    `boot_id` is the boot of the message that counts just now: what waited of the last one counts before the next begins.
+    `boot_id` is the boot of the message that counts now: what waited of the last one counts before the next begins.
     """
 
     def __init__(self, pain_stop: int) -> None:
