@@ -91,9 +91,13 @@ def current(scene: Scene) -> Iterator[str]:
 
 
 def screened(scene: Scene) -> Iterator[str]:
-    """S23: screening is clear."""
-    if scene.patient is None or scene.patient.screening != "clear":
-        yield f"screening is {None if scene.patient is None else scene.patient.screening}"
+    """S23: screening is clear. What was told at another machine is known here with the next plan, not before."""
+    command, patient = scene.command, scene.patient
+    told_elsewhere = patient is not None and patient.screened_at not in {None, command.machine}
+    if told_elsewhere and command.action != "prescribe":
+        return
+    if patient is None or patient.screening != "clear":
+        yield f"screening is {None if patient is None else patient.screening}"
 
 
 def unlocked(scene: Scene) -> Iterator[str]:

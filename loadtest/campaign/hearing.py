@@ -120,7 +120,7 @@ class Hearing:
             case CommandApplied():
                 self._applied(machine, message)
             case Screened():
-                self._patients.setdefault(message.patient, PatientSeen()).screening = message.outcome
+                self._patients.setdefault(message.patient, PatientSeen()).screen(message.outcome, letter.machine)
             case ClinicianEdited():
                 self._plan(message).edited(message, self.now_ms)
             case _:

@@ -225,8 +225,13 @@ class PatientSeen:
 
     def __init__(self) -> None:
         self.screening: Screening | None = None
+        self.screened_at: str | None = None
         self.plans: dict[tuple[str, Side], PlanSeen] = {}
         self.clean_since_trouble: int | None = None
+
+    def screen(self, outcome: Screening, machine: str) -> None:
+        """Take over a screening, and at which machine it was told."""
+        self.screening, self.screened_at = outcome, machine
 
     def trouble(self) -> None:
         """Start counting clean sessions, everywhere and from nothing."""

@@ -143,6 +143,7 @@ def ended(**fields: Any) -> Command:
 def scene(command: Command, **knows: Any) -> Scene:
     """Seat a patient with five clean sessions behind, at a machine whose session waits, or runs."""
     machine = MachineSeen(DEFAULT.pain_stop)
+    machine.boot_id = "b1"
     machine.order.boot("b1")
     machine.capabilities = knows.get("capabilities", LUMBAR)
     machine.locked, machine.sequence = knows.get("locked"), knows.get("sequence", 8)
@@ -160,7 +161,7 @@ def scene(command: Command, **knows: Any) -> Scene:
     for pending in knows.get("pending", ()):
         machine.pending[pending.command_id] = pending
     patient = PatientSeen()
-    patient.screening = knows.get("screening", "clear")
+    patient.screening, patient.screened_at = knows.get("screening", "clear"), KEY
     plan = patient.plans["lumbar_extension", "both"] = PlanSeen()
     plan.base, plan.cap_N = knows.get("base", ORDER), knows.get("cap_N", 600.0)
     series = patient.series(plan, "h1", session.intent)
