@@ -223,7 +223,10 @@ class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
 
 
 class TroubleArose(_Result, frozen=True, kw_only=True, tag="trouble_arose"):
-    """A safety rule acted on a patient. The session's summary will say so too, but it may be long in coming."""
+    """A safety rule acted on a patient, or a set decides nothing: no progress follows.
+
+    The session's summary will say so too, but it may be long in coming.
+    """
 
     patient: str
     session: str

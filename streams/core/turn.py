@@ -241,7 +241,8 @@ class Turn:
             pending=(*self.state.pending, Pending(command, self.now_ms)),
         )
         self._note_fired(command.rule, command)
-        self._tell_of_trouble(command)
+        if command.rule in SAFETY_RULES and command.action != "prescribe":
+            self._tell_of_trouble(command.rule, command.cause, command.command_id)
         if command.action in {"stop", "end_exercise"}:
             self.change_session(over=True)
         elif command.action == "extend_rest" and self.session is not None:
@@ -251,21 +252,19 @@ class Turn:
             self.notice(command.command_id, "range_exceeded", told, "warning")
         return command.command_id
 
-    def _tell_of_trouble(self, command: Command) -> None:
+    def _tell_of_trouble(self, rule: str, cause: str, key: str) -> None:
         """Let the planner know at once: the patient may be at another machine before this session is summed up."""
         session = self.session
-        if session is None or session.patient is None or command.action == "prescribe":
-            return
-        if command.rule in SAFETY_RULES:
+        if session is not None and session.patient is not None:
             self.say(
                 TroubleArose(
-                    id=f"{command.command_id}/trouble",
+                    id=f"{key}/trouble",
                     machine=self.state.machine,
-                    cause=command.cause,
+                    cause=cause,
                     at_ms=self.now_ms,
                     patient=session.patient,
                     session=session.id,
-                    rule=command.rule,
+                    rule=rule,
                 )
             )
 
@@ -278,6 +277,7 @@ class Turn:
         if self.set is not None and rule not in self.set.fired:
             self._note_fired(rule)
             self.notice(cause, rule, f"set {self.set.number} decides nothing: messages lost or reps invalid", "warning")
+            self._tell_of_trouble(rule, cause, f"{cause}/{rule}")
 
     def _note_fired(self, rule: str, command: Command | None = None) -> None:
         """Remember that a rule acted. A cue is remembered too, but uses nothing up."""
