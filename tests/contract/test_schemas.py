@@ -149,7 +149,7 @@ ODD = st.one_of(LEAVES, st.lists(LEAVES, max_size=5), st.dictionaries(st.text(ma
 
 
 ONLY_ONE = {("command", ("type",)), ("plan_made", ("command", "type"))}
-"""Where nothing but a command can stand, the decoder needs no `type` to know it; the schema asks for it all the same."""
+"""Where nothing but a command can stand, the decoder needs no `type` to know it; the schema asks for it anyway."""
 
 
 @st.composite
