@@ -19,6 +19,8 @@ MAX_SEEN = 10_000
 """Ids of commands that were sent and are remembered: minutes of a large fleet, and a delivery repeats a batch at most.
 What is forgotten is sent again, and the machine knows it by its command id."""
 
+_RANK = {"stop": 0, "resend": 2}
+
 TRACEPARENT = "traceparent"
 
 _log = structlog.get_logger()
@@ -134,8 +136,8 @@ class Downlink:
 
 
 def _by_machine(orders: Sequence[tuple[Record, Command]]) -> Sequence[Sequence[tuple[Record, Command]]]:
-    """Sort by machine, STOP first among its commands, and the machines that are to stop before all others."""
+    """Sort by machine: STOP first among its commands, requests for messages last, who is to stop before others."""
     turns: dict[str, list[tuple[Record, Command]]] = {}
-    for order in sorted(orders, key=lambda order: order[1].action != "stop"):
+    for order in sorted(orders, key=lambda order: _RANK.get(order[1].action, 1)):
         turns.setdefault(order[1].machine, []).append(order)
     return list(turns.values())

@@ -241,6 +241,7 @@ def _command(command: Command) -> Point:
         "confirm": command.confirm,
         "expires_ms": command.expires_ms,
         **_numbers(set_number=command.set_number),
+        **_asked_for(command),
         **_texts(session=command.session, cue=command.cue, evidence=", ".join(map(_evidence, command.evidence))),
         **_prescribed(command.prescription),
     }
@@ -249,6 +250,13 @@ def _command(command: Command) -> Point:
         fields |= _numbers(**{f"{change.quantity}_{which}": value for which, value in known.items()})
     tags = _tags(command.machine, ("rule", command.rule), ("action", command.action))
     return Point("command", tags, fields, time_ns(command.issued_ms, command.command_id))
+
+
+def _asked_for(command: Command) -> dict[str, FieldValue]:
+    """Return the first and the last place of what is to be said again."""
+    if command.missing is None:
+        return {}
+    return {"missing_first": command.missing.first_seq, "missing_last": command.missing.last_seq}
 
 
 def _command_closed(closed: CommandClosed) -> Point:

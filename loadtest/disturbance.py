@@ -26,7 +26,7 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     late, late_s
         The message comes when nobody waits for it any more.
     lost
-        The message never leaves the machine: a hole in `seq`.
+        The message does not leave the machine: a hole in `seq`, until the controller asks for it.
     reboot
         The machine starts again.
     offline, offline_s
@@ -87,14 +87,14 @@ class Disturbance:
         """Whether the link is down, so that commands can't come through either."""
         return self._now_s < self._online_at_s
 
-    def step(self) -> Disturbed:
-        """Let the machine live on to its next moment, or lose power first."""
+    def step(self, now_ms: int | None = None) -> Disturbed:
+        """Let the machine live on to its next moment, or lose power first; `now_ms` is the time by its own clock."""
         dice = self._rng.random(2)
         if dice[0] < self._rates.reboot:
             self._machine.reboot()
         if not self.is_offline and dice[1] < self._rates.offline:
             self._online_at_s = self._now_s + self._between(self._rates.offline_s)
-        step = self._machine.step()
+        step = self._machine.step(now_ms)
         deliveries = () if step.message is None else self.disturb(step.message)
         self._now_s += step.delay_s
         return Disturbed(deliveries, step.delay_s)
@@ -121,6 +121,12 @@ class Disturbance:
         return self._sent(
             Delivery(message, delay_s), Delivery(message, delay_s + self._between(self._rates.duplicate_s))
         )
+
+    def again(self, message: Telemetry) -> Delivery:
+        """Tell when a message that was asked for is given to the network: as soon as there is one."""
+        self._ledger.say_again(self._machine.key, message)
+        (delivery,) = self._sent(Delivery(message, max(0.0, self._online_at_s - self._now_s)))
+        return delivery
 
     def _sent(self, *deliveries: Delivery) -> tuple[Delivery, ...]:
         self._last_s = max(self._last_s, *(self._now_s + delivery.delay_s for delivery in deliveries))

@@ -9,6 +9,7 @@ from typing import Generic
 import msgspec
 
 from loadtest.disturbance import UNDISTURBED, Disturbance, Rates
+from loadtest.kept import Kept
 from loadtest.link import Connect, Link, M
 from loadtest.live_machine import Barrier, LiveMachine
 from loadtest.machine import Machine
@@ -84,6 +85,8 @@ class Fleet(Generic[M]):
         The wall clock, in ms since 1970.
     barrier : Barrier, optional
         Awaited after each message, before its machine goes on: for runs in lockstep.
+    kept : Kept, optional
+        Where machines keep what they said; without it they keep nothing, and what is lost on the way stays lost.
 
     Attributes
     ----------
@@ -94,10 +97,17 @@ class Fleet(Generic[M]):
     """
 
     def __init__(
-        self, settings: FleetSettings, connect: Connect[M], *, now_ms: Callable[[], int], barrier: Barrier | None = None
+        self,
+        settings: FleetSettings,
+        connect: Connect[M],
+        *,
+        now_ms: Callable[[], int],
+        barrier: Barrier | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.ledger, self.timings = Ledger(), Timings()
         self._settings, self._connect_one, self._now_ms, self._barrier = settings, connect, now_ms, barrier
+        self._kept = kept
         self._connecting = asyncio.Semaphore(MAX_CONNECTING)
         self._finishing = asyncio.Event()
         self._machines: list[LiveMachine[M]] = []
@@ -128,6 +138,7 @@ class Fleet(Generic[M]):
             self.ledger,
             tenant=settings.tenant,
             habits=Habits(run=settings.run),
+            kept=self._kept,
         )[settings.part :: settings.parts]
         tempo = Tempo(settings.speed, settings.reps_per_s, len(own))
         tempo.adjust(elapsed_s=0.0, reps=0)

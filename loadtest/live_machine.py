@@ -15,6 +15,7 @@ from loadtest.tempo import Tempo
 from loadtest.timings import Timings
 from streams.core import codec
 from streams.core.codec import CONTENT_TYPE, Encoding, message_id, type_name
+from streams.core.commands import Command
 from streams.core.errors import BrokenPromise, Busy, Malformed
 from streams.core.telemetry import Ack, Offline, Online, Presence, Rep, Telemetry
 from streams.core.topics import Stream, mqtt_topic
@@ -78,6 +79,7 @@ class LiveMachine(Generic[M]):
         self._link: Link[M] | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._is_finishing = False
+        self._saying_again: set[str] = set()
         self._in_reach = asyncio.Event()
         self._in_reach.set()
 
@@ -110,7 +112,7 @@ class LiveMachine(Generic[M]):
         at_s = self._loop.time() + self._begins_s / self._tempo.speed
         await self._sleep_until(at_s)
         while not self._machine.done:
-            step = self._disturbance.step()
+            step = self._disturbance.step(self._now_ms())
             self._put_in_reach(is_offline=self._disturbance.is_offline and not self._is_finishing)
             for delivery in step.deliveries:
                 self._outbox.put(delivery.message, at_s + delivery.delay_s / self._tempo.speed)
@@ -183,7 +185,7 @@ class LiveMachine(Generic[M]):
         except BaseException:
             link.abort()
             raise
-        tasks.create_task(self._obey(link))
+        tasks.create_task(self._obey(link, tasks))
         self._link = link
         return link
 
@@ -196,24 +198,42 @@ class LiveMachine(Generic[M]):
             content_type=CONTENT_TYPE[self._encoding].decode(),
         )
 
-    async def _obey(self, link: Link[M]) -> None:
+    async def _obey(self, link: Link[M], tasks: asyncio.TaskGroup) -> None:
         """Answer commands as they come, as long as the connection lasts; what is not acknowledged comes again."""
         with suppress(Busy):
             while True:
                 batch = await link.receive(MAX_COMMANDS)
                 for message in batch:
-                    self._heed(message.payload)
+                    self._heed(message.payload, tasks)
                 link.ack(batch)
 
-    def _heed(self, payload: bytes) -> None:
+    def _heed(self, payload: bytes, tasks: asyncio.TaskGroup) -> None:
         try:
             command = codec.decode_command(payload)
         except Malformed as error:
             raise BrokenPromise(f"{self._machine.key} got what is not a command: {error}") from error
         self._timings.receive(command, self._loop.time())
+        if command.action != "resend":
+            self._answer(command)
+        elif command.command_id not in self._saying_again:
+            self._saying_again.add(command.command_id)
+            tasks.create_task(self._say_again(command))
+
+    def _answer(self, command: Command) -> None:
         for ack in self._machine.receive(command, self._now_ms()):
             for delivery in self._disturbance.disturb(ack):
                 self._outbox.put(delivery.message, self._loop.time() + delivery.delay_s / self._tempo.speed)
+
+    async def _say_again(self, command: Command) -> None:
+        """Say again what a command asks for, and then answer: one message at a time, each when nothing new waits."""
+        for message in self._machine.recalled(command, self._now_ms()):
+            if not await self._outbox.idle() or self._machine.done:
+                return
+            delivery = self._disturbance.again(message)
+            self._outbox.put(delivery.message, self._loop.time() + delivery.delay_s / self._tempo.speed)
+        if await self._outbox.idle() and not self._machine.done:
+            self._saying_again.discard(command.command_id)
+            self._answer(command)
 
     async def _hang_up(self) -> None:
         if self._link is not None:

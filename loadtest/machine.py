@@ -11,8 +11,10 @@ from loadtest import patient as patients
 from loadtest import programme as programmes
 from loadtest.answers import Answer, Answers
 from loadtest.exercise import Exercise
+from loadtest.kept import Kept, Nothing
 from loadtest.patient import Patient, Plan
 from loadtest.programme import Programme
+from loadtest.saying import Saying
 from loadtest.script import MOMENTS
 from loadtest.truth import Ledger
 from loadtest.visit import Habits, Mode, Stamp, Visit, heading_out, is_last
@@ -20,7 +22,7 @@ from streams.core import telemetry as told
 from streams.core.codec import message_id
 from streams.core.commands import Command
 from streams.core.errors import BrokenPromise
-from streams.core.telemetry import Ack, Prescription, Telemetry
+from streams.core.telemetry import Ack, Ordered, Prescription, Telemetry
 
 
 class Phase(Enum):
@@ -62,6 +64,8 @@ class Machine:
         Where truths, commands and their effects are written down.
     habits : Habits
         Times and names.
+    kept : Kept
+        Where it keeps what it said; nowhere, if nobody says.
     """
 
     def __init__(
@@ -74,13 +78,15 @@ class Machine:
         seed: int,
         ledger: Ledger,
         habits: Habits | None = None,
+        kept: Kept | None = None,
     ) -> None:
         self.key, self._exercise, self._visitors, self._seed = key, exercise, tuple(visitors), (seed, number)
         self._ledger, self._habits = ledger, habits or Habits()
         self._rng = np.random.default_rng(self._seed)
         self._device_s_per_s = 1.0 + 1e-6 * float(self._rng.normal(0.0, 50.0))
         self._plans: dict[tuple[str, str], Plan] = {}
-        self._answers = Answers()
+        self._answers, self._saying, self._kept = Answers(), Saying(), kept or Nothing()
+        self._own_ms: int | None = None
         self._boots = self._visits = 0
         self._finishing = False
         self._phase = Phase.BOOT
@@ -105,11 +111,17 @@ class Machine:
         """What the machine holds to now."""
         return self._programme
 
-    def step(self) -> Next:
+    def step(self, now_ms: int | None = None) -> Next:
         """Live on to the next moment: a message, a heartbeat or nothing to say, and how long until the one after it.
 
         Once `done` there is nothing more to say.
+
+        Parameters
+        ----------
+        now_ms : int, optional
+            The time by the machine's own clock, which may be wrong but runs; by it old commands are told from new ones.
         """
+        self._own_ms = now_ms
         if self.done:
             return Next(None, 0.0)
         if self._finishing and not self._has_a_question():
@@ -123,7 +135,7 @@ class Machine:
             self._now_us = self._due_us
             message = self._phases[self._phase]()
         if message is not None and not isinstance(message, told.Presence):
-            self._seq += 1
+            self._said(message)
         until_us = 0 if self.done else min(self._due_us, self._beat_us) - self._now_us
         return Next(message, until_us * 1e-6 / self._device_s_per_s)
 
@@ -135,6 +147,7 @@ class Machine:
         now_ms : int
             The machine's own idea of the log's time, in ms since 1970.
         """
+        self._own_ms = now_ms
         self._ledger.received[self.key, command.command_id] += 1
         answer = self._answers.earlier(command.command_id)
         if answer is not None:
@@ -142,7 +155,9 @@ class Machine:
         proposal = self._visit.proposal if self._visit is not None else None
         if proposal is not None and proposal.command_id == command.command_id:
             return ()
-        reason = programmes.refusal(self._programme, command, now_ms)
+        if command.action == "resend":
+            return self._acknowledge(command, self._answer_of_request(command, now_ms))
+        reason = programmes.refusal(self._programme, command, self._saying.log_time(command, now_ms))
         if reason is None and proposal is not None and command.action == "prescribe":
             reason = "awaiting_consent"
         if reason is not None:
@@ -153,6 +168,33 @@ class Machine:
         else:
             answer = self._obey(command)
         return self._acknowledge(command, answer)
+
+    def recalled(self, command: Command, now_ms: int) -> Sequence[Ordered]:
+        """Return what a request for messages wants to hear again and is still here; then `receive` answers it.
+
+        It moves nothing, so neither lock nor session nor sequence matters. Nothing is said for it twice.
+        """
+        if command.action != "resend" or self._answers.earlier(command.command_id) is not None:
+            return ()
+        if programmes.refuses_request(self._programme, command, self._saying.log_time(command, now_ms)):
+            return ()
+        return self._kept_of(command)
+
+    def _kept_of(self, command: Command) -> Sequence[Ordered]:
+        missing = command.missing
+        if missing is None:
+            return ()
+        return self._kept.between(self.key, command.boot_id, missing.first_seq, missing.last_seq)
+
+    def _answer_of_request(self, command: Command, now_ms: int) -> Answer:
+        log_ms = self._saying.log_time(command, now_ms)
+        reason = programmes.refuses_request(self._programme, command, log_ms)
+        if reason == "expired":
+            return Answer("expired")
+        if reason is None and command.missing is not None:
+            asked = command.missing.last_seq - command.missing.first_seq + 1
+            reason = None if len(self._kept_of(command)) == asked else "not_kept"
+        return Answer("applied", load_N=self._programme.held_load) if reason is None else Answer("rejected", reason)
 
     def finish(self) -> None:
         """Ask the machine to end the running set and session at the next step, and then to stop."""
@@ -177,6 +219,13 @@ class Machine:
             prescription=Prescription(id="none", load_N=capabilities.load_min_N),
             locked=is_locked,
         )
+
+    def _said(self, message: Ordered) -> None:
+        """Give a message its place for good: it is kept before anybody hears it."""
+        self._seq += 1
+        self._kept.keep(self.key, message)
+        if self._own_ms is not None:
+            self._saying.note(message_id(self.key, message), self._own_ms)
 
     def _stamp(self) -> Stamp:
         return {"boot_id": self._programme.boot_id, "seq": self._seq, "t_us": self._now_us}
@@ -245,7 +294,10 @@ class Machine:
 
     def _settle(self, visit: Visit, command: Command) -> Ack:
         self._turn_to(replace(visit, mode=Mode.BEGIN, proposal=None), after_s=1.0)
-        reason = programmes.refusal(self._programme, command, command.issued_ms) if visit.agreed else "declined"
+        log_ms = command.issued_ms if self._own_ms is None else self._saying.log_time(command, self._own_ms)
+        reason = programmes.refusal(self._programme, command, log_ms) if visit.agreed else "declined"
+        if reason == "expired":  # while the patient thought it over
+            return self._acknowledgement(command, Answer("expired"))
         answer = self._obey(command) if reason is None else Answer("rejected", reason)
         return self._acknowledgement(command, answer)
 
@@ -279,7 +331,7 @@ class Machine:
 
     def _acknowledge(self, command: Command, answer: Answer) -> Sequence[Ack]:
         ack = self._acknowledgement(command, answer)
-        self._seq += 1
+        self._said(ack)
         return (ack,)
 
     def _acknowledgement(self, command: Command, answer: Answer) -> Ack:

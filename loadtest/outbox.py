@@ -22,6 +22,7 @@ class Outbox:
         self._is_hurried = self._has_ended = False
         self._changed = asyncio.Event()
         self._room = asyncio.Event()
+        self._idle = asyncio.Event()
         self._empty = asyncio.Event()
         self._room.set()
         self._empty.set()
@@ -42,6 +43,8 @@ class Outbox:
             self._room.clear()
         if at_s > self._loop.time():
             self._loop.call_at(at_s, self._changed.set)
+        else:
+            self._idle.clear()
         self._changed.set()
 
     async def next(self) -> Telemetry | None:
@@ -50,8 +53,10 @@ class Outbox:
         while True:
             if self._waiting and (self._is_hurried or self._waiting[0][0] <= self._loop.time() + EARLY_S):
                 self._in_hand = 1
+                self._idle.clear()
                 self._room.set()
                 return heapq.heappop(self._waiting)[2]
+            self._idle.set()
             if not self._waiting:
                 self._empty.set()
                 if self._has_ended:
@@ -62,6 +67,11 @@ class Outbox:
     async def room(self) -> None:
         """Wait until it is not full."""
         await self._room.wait()
+
+    async def idle(self) -> bool:
+        """Wait until nothing is due, so that nothing has to wait for what is put in now; tell whether it goes on."""
+        await self._idle.wait()
+        return not self._has_ended
 
     async def empty(self) -> None:
         """Wait until everything is said."""

@@ -153,6 +153,15 @@ def refusal(programme: Programme, command: Command, now_ms: int) -> str | None:
     return next((reason for reason, holds in REFUSALS.items() if holds(programme, command, now_ms)), None)
 
 
+def refuses_request(programme: Programme, command: Command, now_ms: int) -> str | None:
+    """Return why the machine refuses a request to say messages again, or None; it moves nothing, so little matters."""
+    if command.machine != programme.machine:
+        return "other_machine"
+    if now_ms >= command.expires_ms:
+        return "expired"
+    return "bad_value" if command.missing is None else None
+
+
 def obeyed(programme: Programme, command: Command) -> Programme:
     """Let a command that was not refused take effect, clamped to the machine's own limits."""
     own_order = command.sequence if command.boot_id == programme.boot_id else -1

@@ -2,6 +2,7 @@
 
 from loadtest import patient as patients
 from loadtest.exercise import EXERCISES
+from loadtest.kept import Kept
 from loadtest.machine import Machine
 from loadtest.truth import Ledger
 from loadtest.visit import Habits
@@ -10,7 +11,13 @@ MACHINES_A_SITE = 25
 
 
 def assemble(
-    seed: int, machines: int, ledger: Ledger, *, tenant: str = "demo", habits: Habits | None = None
+    seed: int,
+    machines: int,
+    ledger: Ledger,
+    *,
+    tenant: str = "demo",
+    habits: Habits | None = None,
+    kept: Kept | None = None,
 ) -> tuple[Machine, ...]:
     """Build a fleet: circuits of one machine of each kind, five patients a circuit, each beginning at another machine.
 
@@ -33,6 +40,7 @@ def assemble(
                 seed=seed,
                 ledger=ledger,
                 habits=habits,
+                kept=kept,
             )
         )
     return tuple(fleet)

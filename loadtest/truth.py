@@ -45,8 +45,9 @@ class Ledger:
     ----------
     published, withheld : dict
         Type of every message by its id: given to the network at least once; never given to it.
-    duplicated, delayed : set
-        Ids of the messages that were sent twice; of those that were held back.
+    duplicated, delayed, repaired : set
+        Ids of the messages that were sent twice; of those that were held back; of those that were withheld first, and
+        published when the controller asked for them.
     truths : dict
         What each rep was, by message id.
     received, effects : Counter of (machine, command id)
@@ -70,6 +71,7 @@ class Ledger:
         self.withheld: dict[str, str] = {}
         self.duplicated: set[str] = set()
         self.delayed: set[str] = set()
+        self.repaired: set[str] = set()
         self.truths: dict[str, RepTruth] = {}
         self.received: Counter[CommandKey] = Counter()
         self.effects: Counter[CommandKey] = Counter()
@@ -90,6 +92,15 @@ class Ledger:
     def withhold(self, machine: str, message: Telemetry) -> None:
         """Note that a message never leaves its machine."""
         self.withheld[message_id(machine, message)] = type_name(message)
+
+    def say_again(self, machine: str, message: Telemetry) -> None:
+        """Note that a message is given to the network because the controller asked for it."""
+        name = message_id(machine, message)
+        if self.withheld.pop(name, None) is not None:
+            self.repaired.add(name)
+            self.published[name] = type_name(message)
+        else:
+            self.duplicated.add(name)
 
     def answer(self, machine: str, ack: Ack) -> None:
         """Note how a machine answered a command."""

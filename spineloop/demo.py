@@ -4,7 +4,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
+from loadtest.kept import KeptOnDisk
 from spineloop import embedded, wiring
 from spineloop.embedded import Embedded, Embedding
 from spineloop.exposition import Exposition
@@ -50,7 +51,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What became of everything that the fleet said and was told.
 
     `lost` counts reps that the fleet gave to the network and history does not have; `never_sent` those that the
-    simulated network swallowed before, which the loop can only notice. `duplicate_effects` counts commands that took
+    simulated network swallowed and nobody got to ask for again; `said_again` counts messages that it swallowed and that
+    came after all, because the loop asked for them. `duplicate_effects` counts commands that took
     effect more than once on a machine, and reps that history holds more than once.
     """
 
@@ -61,6 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     reps_stored: int
     lost: int
     never_sent: int
+    said_again: int
     duplicate_effects: int
     commands_issued: int
     commands_applied: int
@@ -79,14 +82,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run(demo: Demo, settings: Settings, console: Console) -> Report:
     """Run the loop and the fleet, wait until everything has arrived, and report."""
-    with tempfile.TemporaryDirectory(prefix="spineloop-") as folder:
+    with tempfile.TemporaryDirectory(prefix="spineloop-") as folder, ExitStack() as stack:
         has_page = demo.page > 0
         embedding = Embedding(data=demo.data or Path(folder), port=embedded.free_port(), page=has_page)
         quiet = replace(settings, http_port=0, page_port=embedded.free_port(demo.page) if has_page else 0)
         async with embedded.opened(quiet, embedding, Exposition()) as loop, running(loop.roles):
             if loop.page is not None:
                 console.print(f"operator page: {loop.page.url}")
-            fleet = Fleet(fleet_settings(demo), wiring.machine_connect(loop.settings), now_ms=wiring.wall_clock_ms)
+            kept = stack.enter_context(closing(KeptOnDisk(Path(folder, "machines.sqlite"))))
+            fleet = Fleet(
+                fleet_settings(demo),
+                wiring.machine_connect(loop.settings),
+                now_ms=wiring.wall_clock_ms,
+                kept=kept,
+            )
             with Live(console=console, refresh_per_second=4, transient=True) as live:
                 showing = asyncio.create_task(_show(live, fleet, loop.history))
                 await fleet.run()
@@ -140,9 +149,14 @@ async def _rows(history: Sink, measurement: str) -> list[dict[str, object]]:
 
 
 async def _unmatched(history: Sink) -> set[object]:
-    """Return commands of which history has only one end: two deliveries bring them, each in its own time."""
-    issued = {row["command_id"] for row in await _rows(history, "command")}
-    return issued ^ {row["command_id"] for row in await _rows(history, "command_closed")}
+    """Return commands of which history has only one end: two deliveries bring them, each in its own time.
+
+    A request for messages that a machine did not get to answer before it left stays open: nobody is there any more.
+    """
+    rows = await _rows(history, "command")
+    requests = {row["command_id"] for row in rows if row["action"] == "resend"}
+    closed = {row["command_id"] for row in await _rows(history, "command_closed")}
+    return ({row["command_id"] for row in rows} ^ closed) - requests
 
 
 async def _open_commands(history: Sink) -> set[object]:
@@ -164,6 +178,7 @@ async def report(demo: Demo, fleet: Fleet[Any], loop: Embedded) -> Report:
         reps_stored=len(set(reps)),
         lost=len(fleet.ledger.lost(reps)),
         never_sent=list(fleet.ledger.withheld.values()).count("rep"),
+        said_again=len(fleet.ledger.repaired),
         duplicate_effects=fleet.ledger.duplicate_effects + len(reps) - len(set(reps)),
         commands_issued=len(commands),
         commands_applied=outcomes["applied"],

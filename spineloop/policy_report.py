@@ -33,6 +33,7 @@ ACTIONS: Mapping[str, str] = {
     "drop_set": "drops a set",
     "cue": "gives a cue",
     "prescribe": "prescribes",
+    "resend": "asks for lost messages",
 }
 QUANTITIES: Mapping[str, str] = {
     "load_N": "load",

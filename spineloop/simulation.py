@@ -1,10 +1,14 @@
 """Simulation: a simulated fleet on the configured broker, and what it saw."""
 
+import tempfile
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from loadtest.fleet import Fleet, FleetSettings
+from loadtest.kept import KeptOnDisk
 from spineloop import wiring
 from spineloop.settings import Settings
 
@@ -37,8 +41,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run(chosen: FleetSettings, settings: Settings) -> Seen:
     """Run a fleet until it ends."""
-    fleet: Fleet[Any] = Fleet(chosen, wiring.machine_connect(settings), now_ms=wiring.wall_clock_ms)
-    await fleet.run()
+    connect = wiring.machine_connect(settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="spineloop-") as folder,
+        closing(KeptOnDisk(Path(folder, "machines.sqlite"))) as kept,
+    ):
+        fleet: Fleet[Any] = Fleet(chosen, connect, now_ms=wiring.wall_clock_ms, kept=kept)
+        await fleet.run()
     return Seen(
         reps_published=fleet.ledger.reps_published,
         messages=dict(sorted(fleet.timings.confirmed.items())),

@@ -33,6 +33,8 @@ NOTICES: Mapping[str, str] = {
     "unacknowledged": "Not confirmed by the machine",
     "quarantined": "Frozen by a defect of the software",
     "data_hold": "Nothing is decided",
+    "record_complete": "Record complete after all",
+    "record_incomplete": "Record stays incomplete",
     "late": "Came late",
     "alarm_acknowledged": "Alarm seen",
     "refused": "Held back by the safety envelope",
@@ -184,6 +186,8 @@ def _effect(command: Command, unit: PositionUnit | None) -> str:
             text = f"Hint on the screen, “{CUES.get(cue, cue.replace('_', ' '))}”"
         case "prescribe":
             text = _prescribed(command, unit)
+        case "resend":
+            text = "Asked for messages that never came"
         case _:
             told = [_change(one, unit) for one in changed.values()]
             text = _capital(", ".join(told)) if told else command.action.replace("_", " ").capitalize()
@@ -348,6 +352,11 @@ def _restored(_: Told) -> str:
     return "two clean sessions give back the set that pain took away"
 
 
+def _missing(told: Told) -> str:
+    count = told.last("missing_seq")
+    return "1 is missing" if count == 1 else f"{number(count or 0)} are missing"
+
+
 def _plain(told: Told) -> str:
     """Say what a rule that is not known here has seen."""
     return ", ".join(f"{name.replace('_', ' ')} {number(values[-1])}" for name, values in [*told.values.items()][:4])
@@ -372,5 +381,6 @@ GROUNDS: Mapping[str, Callable[[Told], str]] = {
     "maintenance": _goal,
     "keep": _kept,
     "restore_sets": _restored,
+    "resend": _missing,
 }
 """How each rule's ground is told; a rule that is not here shows its evidence as it is."""

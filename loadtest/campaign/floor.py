@@ -11,8 +11,19 @@ from loadtest.campaign.network import Letter, Network
 from loadtest.campaign.station import Station
 from loadtest.campaign.temper import Temper
 from loadtest.campaign.world import World
+from streams.core.commands import Command
 from streams.core.measure import Measured
-from streams.core.telemetry import ClinicianEdited, Intent, Prescription, Released, Side, Telemetry
+from streams.core.telemetry import (
+    ClinicianEdited,
+    CommandApplied,
+    Intent,
+    Offline,
+    Online,
+    Prescription,
+    Released,
+    Side,
+    Telemetry,
+)
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -45,6 +56,7 @@ class Floor:
         self._network = Network(rng, temper.rates)
         self._now_ms = world.now_ms
         self._count = 0
+        self._kept: dict[tuple[str, str, int], Letter] = {}
         kinds = rng.sample(draws.MACHINES, temper.machines)
         self.stations = [
             Station(
@@ -127,7 +139,10 @@ class Floor:
 
     def send(self, station: Station, message: Telemetry, one: Measured | None = None) -> None:
         """Put a message on its way."""
-        self._network.send(Letter(station.key, message, one), self._now_ms)
+        letter = Letter(station.key, message, one)
+        if not isinstance(message, Online | Offline):
+            self._kept[station.key, message.boot_id, message.seq] = letter
+        self._network.send(letter, self._now_ms)
         self._arrive()
 
     def _arrive(self) -> None:
@@ -146,9 +161,21 @@ class Floor:
         inbox = self._world.inbox.get(station.key)
         while inbox:
             command = inbox.popleft()
-            for message in station.answers(command, self._now_ms):
+            is_request = command.action == "resend"
+            answers = self._says_again(station, command) if is_request else station.answers(command, self._now_ms)
+            for message in answers:
                 self.pass_s(self.rng.choice((0.1, 0.3, 1.0)))
                 self.send(station, message)
+
+    def _says_again(self, station: Station, command: Command) -> list[Telemetry]:
+        """Say again what a command asks for; it may get lost once more, or come twice. Return the answer."""
+        missing = command.missing
+        places = () if missing is None else range(missing.first_seq, missing.last_seq + 1)
+        for seq in places:
+            letter = self._kept.get((station.key, command.boot_id, seq))
+            if letter is not None:
+                self._network.send(letter, self._now_ms)
+        return [station.stamped(CommandApplied, command_id=command.command_id)]
 
 
 Trouble = Callable[[Floor], None]

@@ -90,6 +90,12 @@ def current(scene: Scene) -> Iterator[str]:
         yield f"sequence {command.sequence} after {scene.machine.sequence}"
 
 
+def is_no_request(scene: Scene) -> Iterator[str]:
+    """S25: what adjusts something asks for no messages."""
+    if scene.command.missing is not None:
+        yield "it asks for messages, too"
+
+
 def screened(scene: Scene) -> Iterator[str]:
     """S23: screening is clear. What was told at another machine is known here with the next plan, not before."""
     command, patient = scene.command, scene.patient

@@ -218,6 +218,7 @@ class MachineSeen:
         self.t_us: int | None = None
         self.session: SessionSeen | None = None
         self.pending: dict[str, Command] = {}
+        self.asked: set[tuple[str, int]] = set()
 
 
 class PatientSeen:

@@ -55,7 +55,17 @@ class _Boot:
         self.due = 0
         self.counted: set[int] = set()
         self.given_up: set[int] = set()
+        self.gaps: set[tuple[int, int]] = set()
         self.waiting: dict[int, tuple[int, Letter]] = {}
+
+    def give_up(self, seq: int) -> int:
+        """Give up what was not heard before a place in the sequence; return how many messages that are."""
+        missing = [one for one in range(self.due, seq) if one not in self.counted]
+        self.given_up.update(missing)
+        firsts = [one for one in missing if one - 1 not in missing]
+        lasts = [one for one in missing if one + 1 not in missing]
+        self.gaps.update(zip(firsts, lasts, strict=True))
+        return len(missing)
 
 
 def is_danger(message: object, pain_stop: int) -> bool:
@@ -84,6 +94,10 @@ class Order:
         """Tell whether a boot is over."""
         return any(one.boot_id == boot_id for one in self._boots[:-1])
 
+    def gaps(self, boot_id: str) -> set[tuple[int, int]]:
+        """Return the stretches of a boot that were given up, first and last place."""
+        return {gap for one in self._boots if one.boot_id == boot_id for gap in one.gaps}
+
     def is_repeated(self, boot_id: str, seq: int) -> bool:
         """Tell whether a message has been heard before, whether it counts yet or not."""
         boot = next((one for one in self._boots if one.boot_id == boot_id), None)
@@ -107,6 +121,9 @@ class Order:
             return []
         past = next((one for one in self._boots[:-1] if one.boot_id == message.boot_id), None)
         if past is not None:
+            if message.seq not in past.given_up:
+                past.give_up(message.seq)
+                past.due = max(past.due, message.seq + 1)
             past.counted.add(message.seq)
             return self._too_late(letter)
         begun = self.boot(message.boot_id)
@@ -127,13 +144,11 @@ class Order:
     def _let_go(self, boot: _Boot, now_ms: int, *, at_once: bool = False) -> list[Item]:
         items: list[Item] = []
         for seq in sorted(boot.waiting):
-            missing = [one for one in range(boot.due, seq) if one not in boot.counted]
-            if missing:
+            if any(one not in boot.counted for one in range(boot.due, seq)):
                 since_ms = min(at_ms for at_ms, _ in boot.waiting.values())
                 if not (at_once or now_ms - since_ms >= WAIT_MS or len(boot.waiting) > WAITING):
                     break
-                boot.given_up.update(missing)
-                items.append(Lost(len(missing)))
+                items.append(Lost(boot.give_up(seq)))
             items.append(Counted(boot.waiting.pop(seq)[1], "in turn"))
             boot.counted.add(seq)
             boot.due = seq + 1

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from loadtest.campaign.one_world import live
 from streams.core import bounds, envelope, invariants, turn
-from streams.core.commands import Action, Change, Command, Evidence, Quantity
+from streams.core.commands import Action, Change, Command, Evidence, Quantity, Stretch
 from streams.core.envelope import ENVELOPE, Permitted, Refused
 from streams.core.invariants import Verdict
 from streams.core.known import Known
@@ -194,6 +194,11 @@ TRICKS: Mapping[str, Trick] = {
     "no evidence": Trick(row=invariants.is_complete, spoil=_each(evidence=()), sees=frozenset({"S9"})),
     "a rep more, unlisted": Trick(row=invariants.says_all_that_it_changes, spoil=_hiding, sees=frozenset({"S9"})),
     "an old sequence": Trick(row=invariants.is_current, spoil=_each(sequence=0), sees=frozenset({"S10"})),
+    "a request for messages hidden in another command": Trick(
+        row=invariants.resend_moves_nothing,
+        spoil=_each(missing=Stretch(first_seq=0, last_seq=1)),
+        sees=frozenset({"S25"}),
+    ),
     "commands before screening": Trick(
         row=invariants.screening_is_clear, rule=_hostile("rom_shortfall"), sees=frozenset({"S23"})
     ),

@@ -35,8 +35,9 @@ OF_OTHERS: tuple[tuple[str, Judge], ...] = (
     ("S21", grounds.once),
     ("S21", grounds.rested),
     ("S23", grounds.screened),
+    ("S25", grounds.is_no_request),
 )
-"""What every other command owes."""
+"""What every other command owes, but a request for messages (requests.py)."""
 
 
 def violations(scene: Scene) -> Iterator[Violation]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from loadtest.campaign import requests
 from loadtest.campaign.grounds import TUL_CAP_S
 from loadtest.campaign.hearing import Hearing
 from loadtest.campaign.ledger import MachineSeen, PatientSeen, values_of
@@ -61,7 +62,7 @@ class Watch:
         machine = self._hearing.machine(letter.machine)
         new: dict[str, list[Command]] = {}
         for sent in said:
-            if isinstance(sent, Sent) and sent.is_first:
+            if isinstance(sent, Sent) and sent.is_first and sent.command.action != "resend":
                 new.setdefault(sent.command.cause, []).append(sent.command)
         self._at_once(machine, letter, new)
         for item in self._counting(machine, letter):
@@ -77,14 +78,17 @@ class Watch:
         for commands in new.values():
             for command in commands:
                 self._wrong("S22", f"{command.command_id} came out, and its cause did not count now")
+        self._requests(machine, said)
         self._afterwards(machine, said)
 
     def planned(self, plan: PlanMade, now_ms: int, said: Sequence[Output]) -> None:
         """See a plan, and what the controller said to it."""
         self._hearing.now_ms = now_ms
         machine = self._hearing.machine(plan.command.machine)
-        issued = [one.command for one in said if isinstance(one, Sent) and one.is_first]
+        sent = [one.command for one in said if isinstance(one, Sent) and one.is_first]
+        issued = [one for one in sent if one.action != "resend"]
         self._judge(machine, issued)
+        self._requests(machine, said)
         told = {one.name for one in said if isinstance(one, Notice)}
         if not issued and not told & {"refused", "plan_too_late"}:
             self._wrong("S24", f"{plan.command.command_id} was neither issued nor refused")
@@ -144,6 +148,13 @@ class Watch:
             self.found += violations(scene)
             self.increases += command.action == "prescribe" and bool(scene.raised)
             self._issued(machine, command, patient)
+
+    def _requests(self, machine: MachineSeen, said: Sequence[Output]) -> None:
+        """Judge the requests for messages: they are sent when there is a place for them, whatever counts now."""
+        for sent in said:
+            if isinstance(sent, Sent) and sent.is_first and sent.command.action == "resend":
+                scene = Scene(sent.command, machine, None, self._hearing.now_ms, self._policy)
+                self.found += requests.violations(scene)
 
     def _issued(self, machine: MachineSeen, command: Command, patient: PatientSeen | None) -> None:
         """Write down what a command did by coming out."""
@@ -247,7 +258,7 @@ class Watch:
     def _sent_again(self, machine: MachineSeen, command: Command) -> None:
         if command.action == "stop":
             return
-        if machine.locked is not None:
+        if machine.locked is not None and command.action != "resend":
             self._wrong("S8", f"{command.command_id} was sent again to a locked machine")
         if command.confirm:
             self._wrong("S12", f"the increase {command.command_id} was sent again")

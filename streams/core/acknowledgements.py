@@ -2,22 +2,20 @@
 
 from msgspec.structs import replace
 
+from streams.core import repair
 from streams.core.commands import Change, Command
 from streams.core.outputs import repeated
-from streams.core.results import CommandClosed, Outcome
+from streams.core.results import Outcome
 from streams.core.session import MAX_CLOSED, MAX_PENDING, Heard, Pending, SessionState
 from streams.core.telemetry import Ack, CommandApplied, CommandExpired, CommandRejected
-from streams.core.turn import Turn
-
-ACK_GRACE_MS = 10_000
-"""How long after its expiry a command may still be acknowledged, in ms of log time: the way back takes time too."""
+from streams.core.turn import ACK_GRACE_MS, Turn
 
 
 def heard(turn: Turn, told: Heard, message: Ack) -> None:
     """Close the command that is acknowledged; a command that is closed already stays as it is."""
     pending = next((one for one in turn.state.pending if one.command.command_id == message.command_id), None)
     if pending is None:
-        if message.command_id not in turn.state.closed:
+        if message.command_id not in turn.state.closed and not repair.heard(turn, told, message):
             turn.notice(told.id, "unknown_command", message.command_id, "warning")
         return
     match message:
@@ -97,19 +95,7 @@ def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: s
         pending=tuple(one for one in turn.state.pending if one.command.command_id != command.command_id),
         closed=(*turn.state.closed, command.command_id)[-MAX_CLOSED:],
     )
-    turn.say(
-        CommandClosed(
-            id=f"{command.command_id}/closed",
-            machine=turn.state.machine,
-            cause=cause,
-            at_ms=turn.now_ms,
-            command_id=command.command_id,
-            rule=command.rule,
-            action=command.action,
-            outcome=outcome,
-            reason=reason,
-        )
-    )
+    turn.closed(command, cause, outcome, reason)
 
 
 def _is_overdue(turn: Turn, pending: Pending) -> bool:

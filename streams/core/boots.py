@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core import acknowledgements, codec, order, reps, seen, visit
+from streams.core import acknowledgements, codec, order, repair, reps, seen, visit
 from streams.core.operators import OperatorAsked
 from streams.core.order import Hole
 from streams.core.plans import PlanMade
@@ -19,6 +19,7 @@ from streams.core.telemetry import (
     CommandExpired,
     CommandRejected,
     FaultRaised,
+    Heartbeat,
     Online,
     Ordered,
     Presence,
@@ -44,9 +45,12 @@ def ordered(turn: Turn, heard: Heard) -> None:
         return None
     if order.is_given_up(boot, heard.message.seq):
         turn.change(boot=order.fill(boot, heard.message.seq))
+        repair.filled(turn, heard)
         return _too_late(turn, heard)
     if heard.message.seq > boot.due and _is_urgent(turn, heard.message):
-        turn.change(boot=order.place_now(boot, heard))
+        boot, holes = order.place_now(boot, heard)
+        turn.change(boot=boot)
+        _act_on(turn, holes)
         return _hear_now(turn, heard)
     boot, due = order.place(boot, heard, turn.now_ms)
     turn.change(boot=boot)
@@ -109,8 +113,14 @@ def _of_past_boot(turn: Turn, heard: Heard) -> None:
         return
     if order.is_repeated(past, seq):
         return
-    told = order.fill(past, seq) if order.is_given_up(past, seq) else order.place_now(past, heard)
+    is_given_up = order.is_given_up(past, seq)
+    told, holes = (order.fill(past, seq), ()) if is_given_up else order.step_over(past, heard)
     turn.change(past=tuple(told if one is past else one for one in turn.state.past))
+    if is_given_up:
+        repair.filled(turn, heard)
+    for hole in holes:  # no session that runs lacks it
+        turn.notice(hole.before, "messages_lost", f"{hole.count} messages never came", "warning")
+        repair.give_up(turn, past.boot_id, hole, getattr(heard.message, "session", None))
     _too_late(turn, heard)
 
 
@@ -129,6 +139,8 @@ def _too_late(turn: Turn, heard: Heard) -> None:
             acknowledgements.heard(turn, heard, heard.message)
         case SymptomReported(pain_nrs=int()) as message:
             visit.diary(turn, heard, message, is_late=True)
+        case Heartbeat():
+            return
         case _:
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
 
@@ -148,6 +160,8 @@ def _lost(turn: Turn, hole: Hole) -> None:
     if turn.session is not None:
         turn.change_session(missing=turn.session.missing + hole.count)
     turn.notice(hole.before, "messages_lost", f"{hole.count} messages never came", "warning")
+    if turn.state.boot is not None:
+        repair.give_up(turn, turn.state.boot.boot_id, hole, None if turn.session is None else turn.session.id)
 
 
 def _hear_now(turn: Turn, heard: Heard) -> None:
@@ -190,6 +204,7 @@ def presence(turn: Turn, cause: str, message: Presence) -> None:
             _begin_boot(turn, cause, message.boot_id)
         before, boot = turn.state, turn.state.boot
         turn.change(online=True, capabilities=message.capabilities)
+        repair.say_again(turn)
         seen.tell(turn, before, cause, _place(boot))
     elif known and turn.state.online:
         _waits_no_longer(turn)

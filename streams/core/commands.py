@@ -17,6 +17,7 @@ Action = Literal[
     "drop_set",  # one set fewer than prescribed
     "cue",  # show a hint, change nothing
     "prescribe",  # the whole prescription of the session that is about to begin
+    "resend",  # say again what never came: it moves nothing
 ]
 Quantity = Literal[
     "load_N", "window_lo", "window_hi", "reps", "sets", "rest_s", "tul_s", "concentric_s", "hold_s", "eccentric_s"
@@ -45,12 +46,22 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     bound: Number | None = None
 
 
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Places in a boot's sequence, the first and the last of them included."""
+
+    first_seq: Counter64
+    last_seq: Counter64
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="command"):
     """One adjustment.
 
     `command_id` is also the idempotency key: the same cause and rule give the same id. `sequence` grows within
     `boot_id`; a machine refuses what is not above the last one that it applied, what belongs to another boot, and what
     has expired (STOP excepted). Times are log times in ms since 1970. `confirm` means: ask before it takes effect.
+
+    `missing` are the messages that `resend` asks for, of the boot that `boot_id` names, which may be over. It has no
+    place among the others: its sequence is 0, and no machine goes by it.
     """
 
     command_id: Id
@@ -67,6 +78,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="
     cue: str | None = None
     prescription: Prescription | None = None
     confirm: bool = False
+    missing: Stretch | None = None
     policy: str
     issued_ms: int
     expires_ms: int

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from streams.core import acknowledgements, boots, codec, policy
+from streams.core import acknowledgements, boots, codec, policy, repair
 from streams.core.errors import Malformed
 from streams.core.measure import Measured, measure
 from streams.core.operators import OperatorAsked
@@ -79,6 +79,7 @@ class Controller:
             case _:
                 boots.ordered(turn, Heard(item.id, item.message, item.measured))
         acknowledgements.look_after_pending(turn, item.id)
+        repair.look_after(turn, item.id)
         return turn.state, turn.records
 
     def save(self, state: MachineState) -> bytes:

@@ -45,6 +45,7 @@ ENVELOPE: tuple[Invariant, ...] = (
     Invariant("S13", "numbers are finite and in range", invariants.numbers_are_possible),
     Invariant("S9", "rule, evidence, values, bound, expiry and key are there", invariants.is_complete),
     Invariant("S9", "every change is listed", invariants.says_all_that_it_changes),
+    Invariant("S25", "a request to say messages again moves nothing", invariants.resend_moves_nothing),
     Invariant("S10", "this boot, above the last sequence, not expired", invariants.is_current),
     Invariant("S23", "screening is clear", invariants.screening_is_clear),
     Invariant("S8", "a locked machine gets nothing", invariants.machine_is_not_locked),

@@ -113,6 +113,22 @@ def _has_amounts(known: Known, quantity: Quantity) -> bool:
     return known.in_force is not None and quantity in TEMPO
 
 
+def resend_moves_nothing(known: Known, wish: Command) -> Verdict:
+    """S25: a request to say messages again changes nothing and has no place in the sequence, so nothing else holds it.
+
+    A locked machine and an unscreened patient's may be asked too, and of a boot that is over.
+    """
+    if (wish.action == "resend") != (wish.missing is not None):
+        return Refusal("a stretch of messages belongs to `resend`, and `resend` names one")
+    if wish.missing is None:
+        return None
+    if wish.changes or wish.cue is not None or wish.confirm or wish.sequence:
+        return Refusal("a request to say messages again changes nothing, asks nothing and has no sequence")
+    if wish.missing.first_seq > wish.missing.last_seq:
+        return Refusal("the stretch of messages is upside down")
+    return Refusal("expired") if known.now_ms >= wish.expires_ms else Granted()
+
+
 def is_current(known: Known, wish: Command) -> Verdict:
     """S10: this boot, a sequence above the last one, and not expired."""
     if wish.boot_id != known.boot_id:

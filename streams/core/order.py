@@ -13,10 +13,11 @@ from streams.core.session import LATE_MS, MAX_AHEAD, MAX_HELD, MAX_HOLES, Boot, 
 
 
 class Hole(msgspec.Struct, frozen=True):
-    """So many messages before the one of that id were said and never came."""
+    """So many messages before the one of that id were said and never came: those of the stretches [first, next)."""
 
     before: str
     count: int
+    gaps: tuple[tuple[int, int], ...]
 
 
 def is_repeated(boot: Boot, seq: int) -> bool:
@@ -67,16 +68,29 @@ def place(boot: Boot, heard: Heard, now_ms: int) -> tuple[Boot, Sequence[Heard |
     return release(replace(boot, held=tuple(waiting)), now_ms)
 
 
-def place_now(boot: Boot, heard: Heard) -> Boot:
-    """Note that a message is acted on at once, ahead of whatever is missing before it."""
+def place_now(boot: Boot, heard: Heard) -> tuple[Boot, Sequence[Hole]]:
+    """Note that a message is acted on at once, ahead of what is missing before it; too many ahead give that up."""
     ahead = sorted((*boot.ahead, heard.message.seq))
-    due, holes = boot.due, list(boot.holes)
+    due, gaps = boot.due, list[tuple[int, int]]()
     while ahead and (ahead[0] <= due or len(ahead) > MAX_AHEAD):
         first = ahead.pop(0)
         if first > due:
-            holes.append((due, first))
+            gaps += _gaps(due, first, [held.heard.message.seq for held in boot.held])
         due = max(due, first + 1)
-    return replace(boot, due=due, ahead=tuple(ahead), holes=tuple(holes[-MAX_HOLES:]))
+    told = replace(boot, due=due, ahead=tuple(ahead), holes=(*boot.holes, *gaps)[-MAX_HOLES:])
+    return told, _holes(heard, gaps)
+
+
+def step_over(boot: Boot, heard: Heard) -> tuple[Boot, Sequence[Hole]]:
+    """Take in a message of a boot that is over: nothing waits there, and what is missing before it is given up."""
+    seq = heard.message.seq
+    gaps = _gaps(boot.due, seq, boot.ahead)
+    ahead = tuple(n for n in boot.ahead if n > seq)
+    return replace(boot, due=seq + 1, ahead=ahead, holes=(*boot.holes, *gaps)[-MAX_HOLES:]), _holes(heard, gaps)
+
+
+def _holes(before: Heard, gaps: Sequence[tuple[int, int]]) -> Sequence[Hole]:
+    return [Hole(before.id, sum(after - first for first, after in gaps), tuple(gaps))] if gaps else []
 
 
 def release(boot: Boot, now_ms: int, *, all_of_it: bool = False) -> tuple[Boot, Sequence[Heard | Hole]]:
@@ -89,10 +103,10 @@ def release(boot: Boot, now_ms: int, *, all_of_it: bool = False) -> tuple[Boot, 
             late = now_ms - min(one.since_ms for one in held) >= LATE_MS
             if not (late or len(held) > MAX_HELD or all_of_it):
                 break
-            out.append(Hole(held[0].heard.id, sum(after - first for first, after in gaps)))
+            out += _holes(held[0].heard, gaps)
             holes += gaps
         out.append(held.pop(0).heard)
-        due = seq + 1
+        due = max(due, seq + 1)
     while due in boot.ahead:
         due += 1
     ahead = tuple(n for n in boot.ahead if n >= due)

@@ -136,6 +136,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ack_timeout_s: Annotated[float, Meta(ge=1.0, le=60.0, extra=_tag("unacknowledged: repeat", "default"))] = 5.0
     command_ttl_s: Annotated[float, Meta(ge=2.0, le=120.0, extra=_tag("expiry of a command", "default"))] = 30.0
     plan_ttl_s: Annotated[float, Meta(ge=10.0, le=3_600.0, extra=_tag("expiry of a prescription", "default"))] = 300.0
+    resend_ttl_min: Annotated[
+        float, Meta(ge=1.0, le=1_440.0, extra=_tag("minutes a machine has to say again what is missing", "default"))
+    ] = 15.0
 
     def __post_init__(self) -> None:
         """Refuse bounds that are out of order."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from streams.core import curves, foresight, learning, summaries
+from streams.core import curves, foresight, learning, repair, summaries
 from streams.core.catalogue import OF_REPS
 from streams.core.measure import INVALID_IN_ORDER, Measured, is_accepted
 from streams.core.results import RepMeasured
@@ -123,6 +123,7 @@ def _find_place(turn: Turn, heard: Heard, rep: Rep) -> None:
             missing=1,
         )
         turn.change(session=opened)
+        repair.opened(turn, rep.boot_id, rep.session)
     if turn.set is None or rep.set_number > turn.set.number:
         close_set(turn, heard.id, "superseded")
         turn.change_session(started=True, load_N=rep.load_N, set=SetState(rep.set_number, rep.load_N, missing=1))

@@ -51,6 +51,18 @@ MAX_HOLES = 16
 """Stretches of missing messages of one boot that may still be filled; what comes after the oldest is forgotten is
 taken for a repetition."""
 
+MAX_REPAIRS = 16
+"""Stretches of messages that a machine may owe at a time; one more gives up the oldest, and says so."""
+
+MAX_ASKING = 4
+"""How many of them are asked for at a time; the others wait for their turn."""
+
+MAX_REPAIRED = 16
+"""Ids of closed requests that are remembered, so that a late acknowledgement is known for what it is."""
+
+MAX_GAPPED = 8
+"""Sessions of which something is missing that are remembered until it is settled."""
+
 MAX_TEMPO_ERRORS = 100
 """Tempo errors of a session that are kept for their median; three sets of 30 reps fit."""
 
@@ -95,6 +107,33 @@ class Pending(msgspec.Struct, frozen=True, array_like=True):
     command: Command
     sent_ms: int
     tries: int = 1
+
+
+class Repair(msgspec.Struct, frozen=True, array_like=True):
+    """A stretch of a boot's messages that was given up, from `first` to `last`, of which `left` have not come since.
+
+    `cause` is the message that showed it, `sessions` are those whose record lacks it. `command` asks for it, from the
+    moment at which there is a place for it; `outcome` and `reason` tell how that ended.
+    """
+
+    boot_id: str
+    first: int
+    last: int
+    left: int
+    cause: str
+    sessions: tuple[str, ...] = ()
+    command: Command | None = None
+    tries: int = 1
+    outcome: str = ""
+    reason: str = ""
+
+
+class Gapped(msgspec.Struct, frozen=True, array_like=True):
+    """A session whose record lacks something: whether it is over, and why it will stay so, if it will."""
+
+    session: str
+    over: bool = False
+    failed: str = ""
 
 
 class SessionState(msgspec.Struct, frozen=True, array_like=True):
@@ -192,7 +231,8 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
 
     `screened_seq` is the last screening's place in this boot, `stopped_seq` that of the last word before the last STOP.
     `recent` are the last sessions that are over, with their patients, `gone` marks of boots before those in `past`,
-    `asked` the ids of what operators asked for last.
+    `asked` the ids of what operators asked for last. `repairs` are the stretches that the machine owes, `repaired` the
+    ids of requests for them that are closed, `gapped` the sessions that wait for them.
     """
 
     machine: str
@@ -211,3 +251,6 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     recent: tuple[tuple[str, str], ...] = ()
     gone: tuple[bytes, ...] = ()
     asked: tuple[str, ...] = ()
+    repairs: tuple[Repair, ...] = ()
+    repaired: tuple[str, ...] = ()
+    gapped: tuple[Gapped, ...] = ()

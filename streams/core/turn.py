@@ -12,7 +12,7 @@ from streams.core.outputs import to_records
 from streams.core.plans import PlanMade
 from streams.core.policy import Policy
 from streams.core.records import Header, NewRecord
-from streams.core.results import Metric, Notice, PatientFact, Severity, TroubleArose
+from streams.core.results import CommandClosed, Metric, Notice, Outcome, PatientFact, Severity, TroubleArose
 from streams.core.rule import Decision, Moment, decide
 from streams.core.session import MAX_PENDING, MachineState, Pending, SessionState
 from streams.core.session_rules import SESSION_RULES
@@ -26,6 +26,9 @@ AFTER_LOSS = 6
 
 SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
 """Rules that speak of trouble, whether the session has started or not (S7)."""
+
+ACK_GRACE_MS = 10_000
+"""How long after its expiry a command may still be acknowledged, in ms of log time: the way back takes time too."""
 
 MAX_NOTICED = 8
 """Names of notices of a set or a session that are remembered; there are fewer that are told only once."""
@@ -41,7 +44,7 @@ class Turn:
         self.now_ms = now_ms
         self.policy = policy
         self.records: list[NewRecord] = []
-        self._digest = digest
+        self.digest = digest
         self._trace = trace
 
     @property
@@ -175,7 +178,7 @@ class Turn:
             cue=match.cue,
             prescription=match.prescription,
             confirm=match.confirm,
-            policy=self._digest,
+            policy=self.digest,
             issued_ms=self.now_ms,
             expires_ms=self.now_ms + round(1_000 * self.policy.command_ttl_s),
         )
@@ -229,7 +232,7 @@ class Turn:
     def _issue(self, known: Known, wish: Command) -> str | None:
         verdict = envelope.permit(known, wish)
         if isinstance(verdict, Refused):
-            self._refused(wish, verdict.invariant, verdict.detail)
+            self.refused(verdict)
             return None
         command = verdict.command
         if verdict.clamped:
@@ -268,9 +271,27 @@ class Turn:
                 )
             )
 
-    def _refused(self, wish: Command, invariant: str, detail: str) -> None:
-        told = f"{wish.action} by {wish.rule} refused by {invariant}: {detail}"
+    def refused(self, verdict: Refused) -> None:
+        """Tell that the envelope has refused a command, and why."""
+        wish = verdict.command
+        told = f"{wish.action} by {wish.rule} refused by {verdict.invariant}: {verdict.detail}"
         self.notice(wish.command_id, "refused", told, "warning")
+
+    def closed(self, command: Command, cause: str, outcome: Outcome, reason: str = "") -> None:
+        """Tell how a command ended."""
+        self.say(
+            CommandClosed(
+                id=f"{command.command_id}/closed",
+                machine=self.state.machine,
+                cause=cause,
+                at_ms=self.now_ms,
+                command_id=command.command_id,
+                rule=command.rule,
+                action=command.action,
+                outcome=outcome,
+                reason=reason,
+            )
+        )
 
     def _hold(self, rule: str, cause: str) -> None:
         """Note, once a set, that nothing is decided from it (rule 4): no progress follows, and the operator knows."""

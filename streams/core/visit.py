@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from streams.core import acknowledgements, summaries
+from streams.core import acknowledgements, repair, summaries
 from streams.core.results import PainReported, PatientScreened, PlanEdited, PlanRequested
 from streams.core.session import MAX_RECENT, Heard, SessionState
 from streams.core.sets import SetState
@@ -123,11 +123,13 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
     session = turn.session
     if session is None:
         return
-    if session.started or _was_troubled(session):
+    is_told = session.started or _was_troubled(session)
+    if is_told:
         summary = summaries.summarise_session(
             session, machine=turn.state.machine, cause=cause, now_ms=turn.now_ms, ended_by=ended_by
         )
         turn.say(replace(summary, began_ms=session.began_ms))
+    repair.over(turn, cause, session.id, is_told=is_told)
     if session.patient is not None:
         turn.change(recent=(*turn.state.recent, (session.id, session.patient))[-MAX_RECENT:])
         if turn.state.screened == (session.patient, "clear"):  # it held for this visit; the next plan says it again

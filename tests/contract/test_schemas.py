@@ -148,15 +148,15 @@ LEAVES = st.one_of(
 ODD = st.one_of(LEAVES, st.lists(LEAVES, max_size=5), st.dictionaries(st.text(max_size=3), LEAVES, max_size=2))
 
 
-ALONE = {("command", ("type",)), ("plan_made", ("command", "type"))}
-"""Where nothing but a command can stand, so that the decoder does not ask for its type."""
+ONLY_ONE = {("command", ("type",)), ("plan_made", ("command", "type"))}
+"""Where nothing but a command can stand, the decoder needs no `type` to know it; the schema asks for it anyway."""
 
 
 @st.composite
 def broken(draw: st.DrawFn, name: str) -> Any:
     """Take a message and put something else in one place, or nothing, or something unknown beside it."""
     told = written(draw(any_message(name)))
-    at = [place for place in places(told) if (name, place) not in ALONE]
+    at = [place for place in places(told) if (name, place) not in ONLY_ONE]
     *way, last = draw(st.sampled_from(at))
     parent = told
     for key in way:

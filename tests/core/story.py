@@ -181,6 +181,16 @@ def by_number(**told: Sequence[float | None]) -> Callable[[Rep], Numbers]:
 
 
 def commands(said: Iterable[NewRecord]) -> list[Command]:
+    """Return the commands that a patient may notice."""
+    return [one for one in _all_commands(said) if one.action != "resend"]
+
+
+def resends(said: Iterable[NewRecord]) -> list[Command]:
+    """Return the requests to say again what never came."""
+    return [one for one in _all_commands(said) if one.action == "resend"]
+
+
+def _all_commands(said: Iterable[NewRecord]) -> list[Command]:
     return [codec.decode_command(record.value or b"") for record in said if record.topic == COMMAND]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streams.core import bounds, envelope, invariants
-from streams.core.commands import Action, Change, Command, Evidence, Quantity
+from streams.core.commands import Action, Change, Command, Evidence, Quantity, Stretch
 from streams.core.envelope import ENVELOPE, Known, Permitted, Refused, permit
 from streams.core.invariants import Verdict
 from streams.core.known import is_harder, is_possible, on_grid
@@ -145,6 +145,13 @@ CASES = (
         IN_SESSION,
         command(issued_ms=NOW_MS - 5, expires_ms=NOW_MS),
         "S10",
+    ),
+    Case(
+        "a request for messages that names none is refused",
+        invariants.resend_moves_nothing,
+        IN_SESSION,
+        command(action="resend", rule="resend", changes=()),
+        "S25",
     ),
     Case(
         "nothing is sent before screening is clear",
@@ -708,3 +715,38 @@ def test_the_grid_rounds_down_and_once(load_N: float, least_N: float, step_N: fl
     assert there_N <= max(load_N, least_N)
     assert there_N > load_N - step_N - 0.002 or load_N < least_N
     assert on_grid(there_N, least_N, step_N) == there_N
+
+
+RESEND = command(
+    action="resend", rule="resend", changes=(), boot_id="b0", sequence=0, missing=Stretch(first_seq=3, last_seq=7)
+)
+
+
+@pytest.mark.parametrize("locked", [False, True])
+@pytest.mark.parametrize("screening", [None, "excluded", "clear"])
+def test_a_request_for_messages_passes_locked_unscreened_and_of_a_boot_that_is_over(
+    screening: Any, locked: bool
+) -> None:
+    known = Known(origin="controller", now_ms=NOW_MS, boot_id="b1", locked=locked, screening=screening, held=True)
+    assert permit(known, RESEND) == Permitted(RESEND, ())
+
+
+@pytest.mark.parametrize(
+    ("wish", "invariant"),
+    [
+        (replace(RESEND, changes=(changed("load_N", 400.0, 380.0),)), "S25"),
+        (replace(RESEND, cue="breathe"), "S25"),
+        (replace(RESEND, confirm=True), "S25"),
+        (replace(RESEND, sequence=48), "S25"),
+        (replace(RESEND, missing=None), "S25"),
+        (replace(RESEND, missing=Stretch(first_seq=7, last_seq=3)), "S25"),
+        (replace(RESEND, action="cue"), "S25"),
+        (replace(RESEND, issued_ms=NOW_MS - 5, expires_ms=NOW_MS), "S25"),
+        (replace(RESEND, evidence=()), "S9"),
+        (replace(RESEND, prescription=Prescription(id="p", load_N=1.0)), "S9"),
+    ],
+)
+def test_a_request_for_messages_is_nothing_else(wish: Command, invariant: str) -> None:
+    verdict = permit(IN_SESSION, wish)
+    assert isinstance(verdict, Refused)
+    assert verdict.invariant == invariant

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from loadtest import stack
 from loadtest.child import Child
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
+from loadtest.kept import KeptOnDisk
 from spineloop import wiring
 from spineloop.wiring import ROLES
 from streams.core import codec
@@ -42,13 +44,15 @@ async def kill_at_random(roles: dict[str, Child], dice: random.Random) -> Counte
 
 
 async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effect(
-    record_testsuite_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str]
+    record_testsuite_property: Callable[[str, object], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     record_testsuite_property("seed", SEED)
     with capsys.disabled():
         print(f" [seed {SEED}] ", end="", flush=True)  # noqa: T201 - a person who sees it fail wants the same dice
     async with stack.servers() as servers, log_of(servers) as log:
-        fleet: Fleet[Any] = Fleet(FLEET, wiring.machine_connect(servers.settings()), now_ms=wiring.wall_clock_ms)
+        kept = KeptOnDisk(tmp_path / "machines.sqlite")
+        connect = wiring.machine_connect(servers.settings())
+        fleet: Fleet[Any] = Fleet(FLEET, connect, now_ms=wiring.wall_clock_ms, kept=kept)
         async with stack.roles(servers) as roles, wiring.open_history(servers.settings()) as history:
             running = asyncio.create_task(fleet.run())
             killed = await kill_at_random(roles, random.Random(SEED))
@@ -67,6 +71,7 @@ async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effe
             in_history = await history.count("rep")
         assert set(killed) == set(ROLES)
         assert in_history == len(published)
+        assert fleet.ledger.repaired  # what never left its machine was asked for, and is among the published
         assert fleet.ledger.duplicate_effects == 0
         assert await measured(log) == published
         planner = Planner(machines=servers.settings().machine_catalogue())

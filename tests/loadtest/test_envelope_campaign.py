@@ -21,8 +21,8 @@ from loadtest.campaign.scene import Scene
 from loadtest.campaign.violations import violations
 from loadtest.campaign.watch import Watch
 from loadtest.campaign.world import Sent
-from streams.core import policy
-from streams.core.commands import Change, Command, Evidence
+from streams.core import policy, repair
+from streams.core.commands import Change, Command, Evidence, Stretch
 from streams.core.envelope import ENVELOPE
 from streams.core.policy import DEFAULT
 from streams.core.results import Notice
@@ -89,6 +89,15 @@ def test_where_another_row_stands_behind_one_may_be_missing(name: str) -> None:
 @pytest.mark.parametrize("name", TRICKS)
 def test_with_the_whole_envelope_a_trick_comes_to_nothing(name: str) -> None:
     assert seen(TRICKS[name], (), worlds=6) == frozenset()
+
+
+def test_a_request_for_more_than_was_lost_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(first_seq: int, last_seq: int) -> Stretch:
+        return Stretch(first_seq=first_seq, last_seq=last_seq + 1)
+
+    monkeypatch.setattr(repair, "Stretch", other)
+    found = (one for seed in range(400) for one in live(seed).violations if one.invariant == "S25")
+    assert "is no stretch that was given up" in next(found).detail
 
 
 # The checker, invariant by invariant.

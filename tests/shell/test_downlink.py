@@ -195,6 +195,12 @@ async def test_stop_goes_first_and_each_machine_keeps_its_order(fleet: Fleet) ->
         assert sequences(own) == list(range(machine, 100, 5))
 
 
+async def test_a_request_for_messages_waits_until_what_moves_something_is_sent(fleet: Fleet) -> None:
+    async with fleet.listening() as ear:
+        await fleet.deliver(fleet.command(1, "resend"), fleet.command(2, "lower_load"), fleet.command(3, "stop"))
+        assert sequences(await heard(ear, 3)) == [3, 2, 1]
+
+
 async def test_it_returns_only_when_the_broker_has_every_command() -> None:
     broker = HandBroker(mqtt5.ConnAckPacket())
     await broker.listen()

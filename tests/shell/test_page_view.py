@@ -539,6 +539,7 @@ def said(rule: str, action: str, evidence: dict[str, Any], **fields: Any) -> str
             {},
             "Session prescribed: the left side was weaker in 3 tests in a row (18 %, 17 %, 20 %).",
         ),
+        ("resend", "resend", {"missing_seq": 3}, {}, "Asked for messages that never came: 3 are missing."),
         ("of_tomorrow", "end_set", {"some_number": 3.14159}, {}, "Set ended: some number 3.14."),
     ],
 )  # fmt: skip
