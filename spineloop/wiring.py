@@ -3,6 +3,7 @@
 import asyncio
 import random
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ from adaptors.sqlite_reading import open_sqlite_reading
 from dashboards.live.server import Page, PageSettings
 from ingest.bridge import Bridge, BridgeSettings, site_filter
 from spineloop.exposition import Exposition
-from spineloop.settings import Settings
+from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import watched
 from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise
@@ -149,20 +150,34 @@ def _folder(path: str) -> Path:
 
 def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Callable[[], Awaitable[Connection]]:
     """Return what makes a connection to the machines' broker, each time with the same session."""
-    password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
     return partial(
         mqtt_client.connect,
         settings.mqtt_url,
         client_id=client_id,
         username=settings.mqtt_username,
-        password=password,
+        password=_mqtt_password(settings),
         session_expiry_s=session_expiry_s,
+        tls=_tls(settings),
     )
+
+
+def _mqtt_password(settings: Settings) -> bytes | None:
+    return None if settings.mqtt_password is None else settings.mqtt_password.encode()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Trust the clinic's own authority and no other. Raises WrongSetting."""
+    if not settings.mqtt_ca_file:
+        return None
+    try:
+        return mqtt_client.trusting(settings.mqtt_ca_file)
+    except (OSError, ValueError) as error:
+        raise WrongSetting(f"SPINELOOP_MQTT_CA_FILE: {settings.mqtt_ca_file}: {error}") from error
 
 
 def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
     """Return what connects a simulated machine: its key is its client id, and its session outlives the connection."""
-    password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
+    password, tls = _mqtt_password(settings), _tls(settings)
 
     def one(machine: str, will_topic: str, will: bytes) -> Awaitable[Connection]:
         return mqtt_client.connect(
@@ -172,6 +187,7 @@ def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable
             password=password,
             session_expiry_s=MQTT_SESSION_S,
             will=mqtt_client.Will(will_topic, will),
+            tls=tls,
         )
 
     return one
