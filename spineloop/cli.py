@@ -19,6 +19,7 @@ from spineloop import (
     dead_lettering,
     embedded,
     enrolling,
+    erasing,
     exporting,
     logs,
     recordings,
@@ -50,6 +51,7 @@ app.command()(recordings.analyse)
 app.command()(recordings.play)
 app.command("replay")(replaying.command)
 app.command("export")(exporting.command)
+app.command("erase")(erasing.command)
 
 _log = structlog.get_logger()
 EXIT_FAILED = 1
