@@ -102,12 +102,12 @@ async def walled_mosquitto(register: Callable[[Path], None]) -> AsyncIterator[Wa
     """
     executable = installed("mosquitto", package="mosquitto")
     with temporary_folder() as folder:
-        inside, outside = free_port(), free_port()
         access, keys = folder / "access", folder / "certificates"
         access.mkdir(mode=0o750)
         hand_over(folder, "mosquitto")  # before anything is written there: it takes the folder's owner
         register(access)
         await certificates(keys)
+        inside, outside = free_port(), free_port()  # as late as can be: others look for ports, too
         configuration = written(folder / "mosquitto.conf", wall_conf(inside, outside, folder))
         hand_over(folder, "mosquitto")
         hand_over(keys, "mosquitto")

@@ -1,8 +1,10 @@
 """The tenant wall on a real mosquitto with TLS: 10,000 hostile attempts, judged by whom they would have reached."""
 
 import asyncio
+import os
 import ssl
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -30,7 +32,8 @@ from tests.shell.counts import Counts
 
 pytestmark = pytest.mark.broker
 
-DEADLINE_S = 30.0
+ROOT = Path(hostile.__file__).parents[1]
+DEADLINE_S, LONG_ENOUGH_S = 30.0, 3.0
 VICTIM, NEIGHBOUR, EVIL, GONE = "acme/north/m1", "umbra/east/m2", "umbra/east/evil", "umbra/east/gone"
 OPERATOR = "acme/north"
 THIEVES = [f"umbra/east/thief-{number}" for number in range(6)]
@@ -245,6 +248,33 @@ async def test_who_is_revoked_is_cut_without_its_will_and_not_let_in_again_until
         # mosquitto tells no will of whom it cuts: the machine falls silent, as page and alerts say.
         assert [payload for topic, payload in bridge.heard if topic == presence] == [b"online", b"again"]
         assert stays.connection.lost is None
+
+
+async def test_the_example_machine_gets_through_the_wall_with_its_credential_and_not_with_anothers(wall: Wall) -> None:
+    log = Kept()
+    async with carried(wall, log):
+        assert (
+            await example(wall, NEIGHBOUR, wall.secrets[VICTIM], LONG_ENOUGH_S) != 0
+        )  # never let in: it waits in vain
+        assert log.records == []
+        assert await example(wall, NEIGHBOUR, wall.secrets[NEIGHBOUR], DEADLINE_S) == 0
+        await until(lambda: log.keys(TELEMETRY)[NEIGHBOUR] >= 7)
+    assert log.keys(TELEMETRY).keys() == {NEIGHBOUR}
+    assert log.keys(DEAD_LETTER) == {}
+
+
+async def example(wall: Wall, machine: str, secret: Secret, limit_s: float) -> int | None:
+    """Run the example machine through TLS until it ends, or for so long; return its status."""
+    _, host, port = mqtt_client.address(wall.broker.outside)
+    told = {"MQTT_PASSWORD": (secret.password or b"").decode(), "MQTT_CA_FILE": str(wall.broker.authority)}
+    one = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "examples" / "machine.py"), host, str(port), machine, "0.5", env=os.environ | told
+    )
+    try:
+        return await asyncio.wait_for(one.wait(), limit_s)
+    except TimeoutError:
+        one.kill()
+        return await one.wait()
 
 
 async def called(folder: Path, pid_file: Path, verb: str, *words: str) -> str:
