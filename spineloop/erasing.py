@@ -144,13 +144,16 @@ async def _in_kafka(
     changed = Counter[str]()
     cuts: Places = {}
     positions: Places = {}
+    anew: list[tuple[str, int, list[Record]]] = []
     for stage in wiring.stages(settings):
         for number in await log.bounds(stage.state_topic):
-            records, mentions, position = await _states(log, stage, number, forgetting)
-            positions[stage.topic, number] = position
+            records, mentions, positions[stage.topic, number] = await _states(log, stage, number, forgetting)
             if mentions:
-                cuts[stage.state_topic, number] = await _anew(log, stage.state_topic, number, forgetting, records)
                 changed[stage.state_topic] += mentions
+                anew.append((stage.state_topic, number, records))
+    await _check_read(log, positions | dict(await wiring.delivered(settings)), forgetting)
+    for topic, number, records in anew:
+        cuts[topic, number] = await _anew(log, topic, number, forgetting, records)
     innocent = 0
     if trim_log:
         for topic in _others(settings):
@@ -160,7 +163,6 @@ async def _in_kafka(
                     cuts[topic, number] = cut
                     changed[topic] += mentions
                     innocent += before
-        _check_done(cuts, positions | dict(await wiring.delivered(settings)))
     await wiring.delete_before(settings, cuts)
     return changed, innocent
 
@@ -170,12 +172,16 @@ def _others(settings: Settings) -> list[str]:
     return [topic for topic in LOG_TOPICS if topic not in states]
 
 
-def _check_done(cuts: Places, positions: Places) -> None:
-    """Refuse to take away what somebody has still to read."""
-    for place, cut in cuts.items():
-        if positions.get(place, cut) < cut:
-            topic, number = place
-            raise Failed(f"{topic}/{number} has not been read to {cut}: let all roles catch up, then stop them")
+async def _check_read(log: Readable, positions: Places, forgetting: Forgetting) -> None:
+    """Refuse while somebody has still to read of the patient: what comes of it would bear the name again."""
+    for (topic, number), position in positions.items():
+        first, _ = (await log.bounds(topic))[number]
+        async for batch in log.read(topic, number, max(first, position)):
+            if any(map(forgetting.mentions, batch)):
+                raise Failed(
+                    f"of the patient there is more in {topic}/{number} than was read, up to {position}: "
+                    "let all roles catch up, then stop them"
+                )
 
 
 async def _states(

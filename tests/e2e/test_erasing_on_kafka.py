@@ -14,7 +14,9 @@ from spineloop import wiring
 from spineloop.settings import Settings
 from streams.checkpoint import State
 from streams.core.erasure import Erasure
+from streams.core.outputs import to_records
 from streams.core.planning import Planner
+from streams.core.results import PatientScreened
 from streams.core.topics import CONTROLLER_STATE, LOG_TOPICS, METRIC, PATIENT, PLANNER_STATE, TELEMETRY
 from streams.engine import Engine, EngineSettings
 from streams.forgetting import Forgetting
@@ -119,9 +121,20 @@ async def test_a_patient_is_erased_from_kafka_and_influxdb_and_nothing_that_can_
             assert msgspec.json.decode(second.stdout)["remains"] == {}
             assert await mentions(log, patient) == Counter()
             assert other.encode() in await known(log)
+            assert [row.topic for row in await wiring.describe_topics(settings) if row.differences] == []
             replayed = await replay(log, week.stages(), Wanted())  # of what is left, and it says that it is not all
             assert replayed.log.not_done is not None
             assert sum(replayed.missing.values()) > 0
+
+            fact = PatientScreened(
+                id="acme/north/m9/b1/1", machine="acme/north/m9", cause="x", at_ms=5, patient=patient,
+                outcome="clear", by="dr",
+            )  # fmt: skip
+            await log.append(to_records(fact, wiring.wall_clock_ms()))
+            unread = await erase(environment, patient, "--trim-log")
+            assert unread.returncode == 1
+            assert "of the patient there is more in spineloop.patient.v1/" in unread.stderr
+            assert (await mentions(log, patient))[PATIENT] == 1
 
 
 async def is_ready(engine: Engine) -> bool:
