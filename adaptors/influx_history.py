@@ -7,7 +7,7 @@ an API token, and the bucket's name is `database/retention policy`), so there is
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -123,12 +123,36 @@ class InfluxHistory:
 
     async def select(self, measurement: str) -> Sequence[Point]:
         """Return every point of a measurement, in order of time."""
+        return await self._select(measurement, "")
+
+    async def rewrite(self, part: str, change: Callable[[str], str]) -> int:
+        """Change every text that has this part in it, and count the points.
+
+        A point that is written again takes the place of the one that is there: queries know only the new text. The old
+        one is in the files until the server compacts them.
+        """
+        done = 0
+        for row in await self._query("SHOW MEASUREMENTS"):
+            for (measurement,) in row["values"]:
+                new = [_changed(point, change) for point in await self._with(measurement, part)]
+                await self.write(changed := [point for point in new if point.fields])
+                done += len(changed)
+        return done
+
+    async def _with(self, measurement: str, part: str) -> Sequence[Point]:
+        kinds = await self._query(f"SHOW FIELD KEYS {self._from(measurement)}")
+        texts = [name for row in kinds for name, kind in row["values"] if kind == "string"]
+        pattern = re.escape(part).replace("/", "\\/")
+        where = " OR ".join(f"{_quoted(name)} =~ /{pattern}/" for name in texts)
+        return await self._select(measurement, f" WHERE {where}") if texts else ()
+
+    async def _select(self, measurement: str, where: str) -> Sequence[Point]:
         tags = await self._query(f"SHOW TAG KEYS {self._from(measurement)}")
         kinds = await self._query(f"SHOW FIELD KEYS {self._from(measurement)}")
         coerce = {name: _COERCE[kind] for row in kinds for name, kind in row["values"]}
         tag_keys = sorted(key for row in tags for (key,) in row["values"])
         # Not GROUP BY *: 1.6.7 puts points of {k=k1} and {k1=k1} into one group, though it keeps them apart.
-        series = await self._query(f"SELECT * {self._from(measurement)}")
+        series = await self._query(f"SELECT * {self._from(measurement)}{where}")
         return [point for row in series for point in _points(row, tag_keys, coerce)]
 
     async def _send(self, lines: Sequence[tuple[int, str]]) -> list[Rejected]:
@@ -226,6 +250,17 @@ def _dropped(refusal: str) -> int | None:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _changed(point: Point, change: Callable[[str], str]) -> Point:
+    """Return a point with the fields alone that change."""
+    texts = {name: change(value) for name, value in point.fields.items() if isinstance(value, str)}
+    return Point(
+        point.measurement,
+        point.tags,
+        {name: text for name, text in texts.items() if text != point.fields[name]},
+        point.t_ns,
+    )
 
 
 def _points(row: Mapping[str, Any], tag_keys: Sequence[str], coerce: Mapping[str, type[FieldValue]]) -> Iterator[Point]:

@@ -85,8 +85,10 @@ async def connect(
         username=username,
         password=password,
     )
-    if tls is None and scheme == "mqtts":
-        tls = ssl.create_default_context()
+    if scheme == "mqtts":
+        tls = tls or ssl.create_default_context()
+    elif tls is not None:
+        raise ValueError(f"{url}: an authority is named, so TLS is wanted, and this is not mqtts://")
     connection = Connection(Inbox(2 * receive_maximum))
     try:
         async with asyncio.timeout(CONNACK_LIMIT_S):
@@ -94,6 +96,13 @@ async def connect(
     except OSError as error:  # TimeoutError is one, and says nothing
         raise ConnectionLost(f"{host}:{port}: {str(error) or 'no answer'}") from error
     return connection
+
+
+def trusting(ca_file: str) -> ssl.SSLContext:
+    """Trust the authorities of a file and no others; names are checked, and TLS is 1.2 at least. Raises OSError."""
+    tls = ssl.create_default_context(cafile=ca_file)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    return tls
 
 
 def address(url: str) -> tuple[str, str, int]:

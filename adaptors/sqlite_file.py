@@ -7,7 +7,7 @@ records/s are read, against 200/s with one row each; written, 140,000/s on a qui
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -258,6 +258,20 @@ def compact(connection: sqlite3.Connection, partition_id: int) -> int:
             elif len(kept) < len(records):
                 connection.execute("UPDATE batch SET body = ? WHERE rowid = ?", (_encode(kept), rowid))
     return left
+
+
+def changed(
+    body: bytes, topic: str, number: int, change: Callable[[Record], Record | None]
+) -> tuple[bytes | None, int]:
+    """Change the records of one row; return the row anew, None if it is empty, and how many were changed."""
+    kept, count = list[Stored](), 0
+    for one in _decode(body):
+        record = Record(topic, number, one.offset, one.key, one.value, one.timestamp_ms, one.headers)
+        new = change(record)
+        count += new is not record
+        if new is not None:
+            kept.append(Stored(one.offset, one.timestamp_ms, new.key, new.value, new.headers))
+    return _encode(kept) if kept else None, count
 
 
 def _last_of_each_key(records: Sequence[Stored], seen: set[bytes]) -> list[Stored]:

@@ -108,6 +108,23 @@ class SqliteHistory:
         rows = await self._read(_SELECT, measurement)
         return [Point(measurement, _TAGS.decode(tags), _FIELDS.decode(fields), t_ns) for t_ns, tags, fields in rows]
 
+    async def rewrite(self, part: str, change: Callable[[str], str]) -> int:
+        """Change every text that has this part in it, leave nothing of the old in the file, and count the points."""
+        return await self._run(partial(self._rewrite, part, change))
+
+    def _rewrite(self, part: str, change: Callable[[str], str]) -> int:
+        self._connection.execute("PRAGMA secure_delete = ON")
+        query = "SELECT measurement, machine, t_ns, tags, fields FROM point WHERE instr(fields, ?)"
+        rows = self._connection.execute(query, (part,)).fetchall()
+        update = "UPDATE point SET fields = ? WHERE measurement = ? AND machine = ? AND t_ns = ? AND tags = ?"
+        new = [(change(row[4]), *row[:4]) for row in rows if change(row[4]) != row[4]]
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(update, new)
+        self._connection.execute("VACUUM")
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(new)
+
     async def _read(self, sql: str, measurement: str) -> Sequence[tuple[Any, ...]]:
         return await self._run(lambda: self._connection.execute(sql, (measurement,)).fetchall())
 

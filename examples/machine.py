@@ -1,4 +1,4 @@
-"""A machine in forty-five lines and its imports: one repetition, and an answer to every command.
+"""A machine in forty-eight lines and its imports: one repetition, and an answer to every command.
 
     spineloop serve --data ./data &
     python examples/machine.py localhost 1883 acme/north/row-1
@@ -9,6 +9,7 @@ It has no motor: it stops when it is told to, and refuses everything else. docs/
 import itertools
 import json
 import math
+import os
 import struct
 import sys
 import time
@@ -60,6 +61,9 @@ def greet(client: mqtt.Client, *_: object) -> None:
 
 presence, offline = TOPIC + "presence", json.dumps({"type": "offline", "boot_id": BOOT})
 client = mqtt.Client(CallbackAPIVersion.VERSION2, MACHINE.replace("/", "."), protocol=mqtt.MQTTv5)
+if "MQTT_PASSWORD" in os.environ:  # a broker that asks who one is: the user name is the machine, and TLS goes with it
+    client.username_pw_set(MACHINE, os.environ["MQTT_PASSWORD"])
+    client.tls_set(os.environ["MQTT_CA_FILE"])
 client.will_set(presence, offline, qos=1, retain=True)  # what the broker says for us when we vanish
 client.on_connect, client.on_message = greet, lambda *heard: commands.put(json.loads(heard[2].payload))
 client.connect(HOST, PORT, keepalive=30, clean_start=False)

@@ -17,10 +17,13 @@ from ingest.arrival import Message, to_dead_letter, to_record
 from streams.core.errors import BrokenPromise, Busy, Malformed
 from streams.core.meters import Meters
 from streams.core.records import NewRecord
-from streams.core.topics import parse_mqtt
+from streams.core.topics import MachineTopic, parse_mqtt
 
 MAX_BATCH = 500
 """Messages that go into the log together: enough for one flush to pay, few enough to check in some 5 ms."""
+
+MAX_KNOWN = 100_000
+"""Machines of which a bridge remembers whether it serves them."""
 
 LOG_PAUSE_S = 0.2
 """Pause between two tries of a batch that the log refused for now."""
@@ -69,14 +72,35 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
         filter only, and a decision depends on the order between reps and events.
     dead_letters_in_a_row : int
         So many messages that could not be understood, with no good one between them, end the process.
+    dead_letters_of_one : int
+        How many of them one machine counts for, so that no machine can end it for everybody else.
     first_retry_s, longest_retry_s : float
         Pause in s after the first lost connection; each further one doubles it, up to the longest.
     """
 
     filters: tuple[str, ...] = ("spineloop/v1/+/+/+/+",)
     dead_letters_in_a_row: int = 1_000
+    dead_letters_of_one: int = 100
     first_retry_s: float = 0.1
     longest_retry_s: float = 10.0
+
+
+def serves(filters: Sequence[str], machine: str) -> bool:
+    """Tell whether a machine, `tenant/site/machine`, is among those that filters are for.
+
+    The broker keeps what a session once subscribed to, so a bridge that was given other sites still hears the old ones.
+
+    Examples
+    --------
+    >>> serves((site_filter("acme", "north"),), "acme/north/m1"), serves((site_filter("acme"),), "umbra/north/m1")
+    (True, False)
+    """
+    names = machine.split("/")
+    for one in filters:
+        wanted = one.split("/")[2:5]
+        if all(want in {"+", name} for want, name in zip(wanted, names, strict=True)):
+            return True
+    return False
 
 
 def site_filter(tenant: str = "+", site: str = "+") -> str:
@@ -119,7 +143,8 @@ class Bridge(Generic[M]):
         self._connect, self._log, self._meters, self._now_ms = connect, log, meters, now_ms
         self._settings = settings
         self._is_ready = False
-        self._letters_in_a_row = 0
+        self._served: dict[str, bool] = {}
+        self._letters_in_a_row = Counter[bytes]()
         self._retry_s = settings.first_retry_s
 
     @property
@@ -191,8 +216,8 @@ class Bridge(Generic[M]):
         machines.ack(batch)
         self._retry_s = self._settings.first_retry_s
         self._meters.set("spineloop_ingest_window_messages", machines.held)
-        if self._letters_in_a_row > self._settings.dead_letters_in_a_row:  # checked last: a restart must get further
-            raise BrokenPromise(f"ingest: {self._letters_in_a_row} dead letters in a row")
+        if self._too_many_letters():  # checked last: a restart must get further
+            raise BrokenPromise(f"ingest: {self._letters_in_a_row.total()} dead letters in a row")
 
     def _translate(self, batch: Sequence[M]) -> Sequence[NewRecord]:
         """Turn messages into records and dead letters, in the order of receipt."""
@@ -201,18 +226,41 @@ class Bridge(Generic[M]):
         records = list[NewRecord]()
         for message in batch:
             try:
-                topic = parse_mqtt(message.topic)
+                topic = self._addressed(message.topic)
                 if topic.stream != "command":  # on its way down, and in the log already; the filter can't leave it out
                     records.append(to_record(topic, message, now_ms))
-                    self._letters_in_a_row = 0
+                    self._letters_in_a_row.clear()
                 streams[topic.stream] += 1
             except Malformed as why:
-                records.append(to_dead_letter(message, why, now_ms))
-                self._letters_in_a_row += 1
+                letter = to_dead_letter(message, why, now_ms)
+                records.append(letter)
+                self._letters_in_a_row[letter.key] += 1
                 self._meters.count("spineloop_dead_letters_total", stage="ingest", reason=why.reason)
         for stream, count in streams.items():
             self._meters.count("spineloop_ingest_messages_total", count, stream=stream)
         return records
+
+    def _too_many_letters(self) -> bool:
+        of_one, in_a_row = self._settings.dead_letters_of_one, self._settings.dead_letters_in_a_row
+        if self._letters_in_a_row.total() <= in_a_row:
+            return False
+        return sum(min(count, of_one) for count in self._letters_in_a_row.values()) > in_a_row
+
+    def _addressed(self, name: str) -> MachineTopic:
+        """Take a topic apart, if it is of a machine that this bridge serves. Raises Malformed."""
+        topic = parse_mqtt(name)
+        if not self._serves(topic.machine):
+            raise Malformed("not_served", f"{topic.machine} is not for {' '.join(self._settings.filters)}")
+        return topic
+
+    def _serves(self, machine: str) -> bool:
+        """Remember the answer for as many machines as one bridge can carry."""
+        known = self._served.get(machine)
+        if known is None:
+            if len(self._served) >= MAX_KNOWN:  # names can be made up without end
+                self._served.clear()
+            known = self._served[machine] = serves(self._settings.filters, machine)
+        return known
 
     async def _append(self, records: Sequence[NewRecord], stop: asyncio.Event) -> None:
         """Try until the log takes them; once we are told to stop, not again."""

@@ -16,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from loadtest.probes import LOOPBACK
 
 KLIB = Path(__file__).parents[1] / ".cache" / "kafka-4.3.1" / "libs"
 """Where scripts/setup-native puts Kafka's jars."""
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 PORTS = range(20_000, 32_000)
 """Below the ports the kernel gives to clients: one that retries a killed server on such a port can be given that very
@@ -81,6 +83,55 @@ async def mosquitto() -> AsyncIterator[Server]:
             yield Server(f"mqtt://{LOOPBACK}:{port}", LOOPBACK, port, folder, process)
 
 
+@dataclass(frozen=True, slots=True)
+class Walled:
+    """A mosquitto with the tenant wall: `outside` for machines, with TLS, `inside` for our roles."""
+
+    outside: str
+    inside: str
+    access: Path
+    authority: Path
+    process: Child
+
+
+@asynccontextmanager
+async def walled_mosquitto(register: Callable[[Path], None]) -> AsyncIterator[Walled]:
+    """Run an MQTT broker that lets in whom it knows; `register` writes the files that say who that is, into a folder.
+
+    It reads as the account that it runs as, so the folder is that account's, and so is what is written there later.
+    """
+    executable = installed("mosquitto", package="mosquitto")
+    with temporary_folder() as folder:
+        access, keys = folder / "access", folder / "certificates"
+        access.mkdir(mode=0o750)
+        hand_over(folder, "mosquitto")  # before anything is written there: it takes the folder's owner
+        register(access)
+        await certificates(keys)
+        inside, outside = free_port(), free_port()  # as late as can be: others look for ports, too
+        configuration = written(folder / "mosquitto.conf", wall_conf(inside, outside, folder))
+        hand_over(folder, "mosquitto")
+        hand_over(keys, "mosquitto")
+        program = Program(
+            name="mosquitto",
+            command=(executable, "-c", str(configuration)),
+            log=folder / "server.log",
+            answers=lambda: probes.listens(outside),
+            account="mosquitto",
+        )
+        async with running(program) as process:
+            yield Walled(
+                f"mqtts://{LOOPBACK}:{outside}", f"mqtt://{LOOPBACK}:{inside}", access, keys / "ca.crt", process
+            )
+
+
+async def certificates(folder: Path, *names: str) -> None:
+    """Make an authority and a server's certificate for loopback, as an operator does."""
+    command = [str(SCRIPTS / "certificates"), str(folder), LOOPBACK, "localhost", *names]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False, timeout=60.0)
+    if done.returncode:
+        raise DidNotStart(f"certificates: {done.stderr}")
+
+
 @asynccontextmanager
 async def kafka(*, klib: Path = KLIB, session_timeout_ms: int | None = None) -> AsyncIterator[Server]:
     """Run a Kafka broker that is its own controller.
@@ -132,6 +183,20 @@ def mosquitto_conf(port: int, folder: Path) -> str:
     """Give the shipped mosquitto.conf our address and data directory."""
     values = {"listener": f"{port} {LOOPBACK}", "persistence_location": f"{folder}/"}
     return shipped.configuration("mosquitto/mosquitto.conf", values)
+
+
+def wall_conf(inside: int, outside: int, folder: Path) -> str:
+    """Give the shipped wall.conf our addresses and folders."""
+    values = {
+        "listener 1883": f"{inside} {LOOPBACK}",
+        "listener 8883": f"{outside} {LOOPBACK}",
+        "persistence_location": f"{folder}/",
+        "password_file": f"{folder}/access/passwords",
+        "acl_file": f"{folder}/access/acl",
+        "certfile": f"{folder}/certificates/server.crt",
+        "keyfile": f"{folder}/certificates/server.key",
+    }
+    return shipped.configuration("mosquitto/wall.conf", values)
 
 
 def kafka_properties(port: int, controller_port: int, folder: Path, session_timeout_ms: int | None = None) -> str:

@@ -18,6 +18,16 @@ async def speaks_mqtt(port: int) -> bool:
     return connack[:1] == b"\x20" and connack[3:] == b"\x00"
 
 
+async def listens(port: int) -> bool:
+    """Tell whether anybody takes a connection: all that can be asked where one has to be known."""
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(LOOPBACK, port), ANSWER_LIMIT_S)
+    except OSError:  # a TimeoutError is one
+        return False
+    writer.close()
+    return True
+
+
 async def speaks_kafka(port: int) -> bool:
     """Tell whether a broker answers ApiVersions without error; it listens only once its controller has let it in."""
     api_versions = bytes.fromhex("0000000a 0012 0000 00000001 ffff")  # size, key, version, correlation id, no client id

@@ -13,6 +13,9 @@ DEPLOY = Path(__file__).parents[1] / "deploy"
 
 REPLACED: Mapping[str, frozenset[str]] = {
     "mosquitto/mosquitto.conf": frozenset({"listener", "persistence_location"}),
+    "mosquitto/wall.conf": frozenset(
+        {"listener 1883", "listener 8883", "persistence_location", "password_file", "acl_file", "certfile", "keyfile"}
+    ),
     "kafka/server.properties": frozenset(
         {
             "listeners",
@@ -56,6 +59,8 @@ def configuration(name: str, values: Mapping[str, str]) -> str:
 def replace(text: str, values: Mapping[str, str]) -> str:
     r"""Replace values in a text of lines `key value` or `key = value`, sections in brackets, and keep the other lines.
 
+    A key that is there more than once is named with its value: `listener 8883`.
+
     Raises
     ------
     ValueError
@@ -65,6 +70,8 @@ def replace(text: str, values: Mapping[str, str]) -> str:
     --------
     >>> replace("listener 1883\nallow_anonymous true\n", {"listener": "20001 127.0.0.1"})
     'listener 20001 127.0.0.1\nallow_anonymous true\n'
+    >>> replace("listener 1883\nlistener 8883\n", {"listener 8883": "20003"})
+    'listener 1883\nlistener 20003\n'
     >>> replace('[http]\nbind-address = ":8086"\n', {"http.bind-address": '"127.0.0.1:20002"'})
     '[http]\nbind-address = "127.0.0.1:20002"\n'
     """
@@ -74,6 +81,7 @@ def replace(text: str, values: Mapping[str, str]) -> str:
             section = heading["name"] + "."
         setting = _SETTING.fullmatch(line)
         key = section + setting["key"] if setting else ""
+        key = line if line in values else key  # of a key that is there twice: this one
         if setting and key in values:
             replaced.append(key)
             lines.append(setting["head"] + values[key])

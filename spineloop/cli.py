@@ -15,7 +15,19 @@ from rich.table import Table
 
 from loadtest.disturbance import UNDISTURBED, Rates
 from loadtest.fleet import FleetSettings
-from spineloop import dead_lettering, embedded, exporting, logs, recordings, replaying, running, simulation, wiring
+from spineloop import (
+    dead_lettering,
+    embedded,
+    enrolling,
+    erasing,
+    exporting,
+    logs,
+    recordings,
+    replaying,
+    running,
+    simulation,
+    wiring,
+)
 from spineloop import demo as demos
 from spineloop import doctor as doctors
 from spineloop.demo import Demo
@@ -34,10 +46,12 @@ app = typer.Typer(
 topics_app = typer.Typer(no_args_is_help=True, help="Topics of the log in Kafka.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dead_lettering.app, name="dead-letters")
+app.add_typer(enrolling.app, name="machines")
 app.command()(recordings.analyse)
 app.command()(recordings.play)
 app.command("replay")(replaying.command)
 app.command("export")(exporting.command)
+app.command("erase")(erasing.command)
 
 _log = structlog.get_logger()
 EXIT_FAILED = 1

@@ -1,5 +1,6 @@
 """Exposition: the meters of this process for Prometheus, and whether it is alive and ready, over HTTP."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 
 from adaptors.meter_points import Reading
+from dashboards.live.guard import Guard
 from streams.core.meters import METERS, MeterName
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -93,10 +95,19 @@ def _histograms(family: Metric) -> Iterator[Reading]:
 
 
 @asynccontextmanager
-async def served(exposition: Exposition, host: str, port: int, is_ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Answer `/metrics`, `/healthz` (alive) and `/readyz` (200 once `is_ready`, else 503) while the block runs."""
+async def served(
+    exposition: Exposition, host: str, port: int, is_ready: Callable[[], bool], token: str = ""
+) -> AsyncIterator[None]:
+    """Answer `/metrics`, `/healthz` (alive) and `/readyz` (200 once `is_ready`, else 503) while the block runs.
 
-    async def metrics(_: web.Request) -> web.Response:
+    With a token, `/metrics` are for whoever shows it as a bearer, as Prometheus does. The others are asked by whatever
+    keeps this process alive, tell one word, and ask for nothing.
+    """
+    guard = Guard(token, time.monotonic)
+
+    async def metrics(request: web.Request) -> web.Response:
+        if not (guard.is_our_host(request.headers) and guard.lets_in(request.headers, {})):
+            return web.Response(text="not for you\n", status=401, headers={"WWW-Authenticate": "Bearer"})
         return web.Response(body=exposition.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_: web.Request) -> web.Response:

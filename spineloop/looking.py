@@ -100,11 +100,19 @@ async def _opened(opening: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
         except (Busy, BrokenPromise) as error:
             raise Failed(str(error)) from error
         try:
-            yield log
+            async with failing():
+                yield log
         except OutOfRange as error:
             raise WrongSetting(str(error)) from error
-        except (Busy, BrokenPromise) as error:
-            raise Failed(str(error)) from error
+
+
+@asynccontextmanager
+async def failing() -> AsyncIterator[None]:
+    """Tell what is away or refuses as one line."""
+    try:
+        yield
+    except (Busy, BrokenPromise) as error:
+        raise Failed(str(error)) from error
 
 
 def run(name: str, work: Callable[[Settings], Coroutine[Any, Any, T]], interrupted: str) -> T:

@@ -25,7 +25,13 @@ async def run(roles: Sequence[Role], settings: Settings, exposition: Exposition,
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    served_here = served(exposition, settings.http_host, settings.http_port, lambda: all(r.is_ready() for r in roles))
+    served_here = served(
+        exposition,
+        settings.http_host,
+        settings.http_port,
+        lambda: all(role.is_ready() for role in roles),
+        settings.http_token,
+    )
     async with served_here, wiring.meter_history(_name(roles), settings, exposition) as told:
         _log.info("started", roles=[role.name for role in roles], http_port=settings.http_port)
         async with asyncio.TaskGroup() as tasks:

@@ -27,6 +27,10 @@ _SCHEMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+SECRETS = ("mqtt_password", "history_password", "http_token", "page_token")
+"""Never shown. Each can be given in a file as well, as orchestrators do: `SPINELOOP_MQTT_PASSWORD_FILE` names it."""
+
+
 class WrongSetting(Exception):
     """A setting can't be used; the message is one line that names it."""
 
@@ -40,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         `mqtt://host:port` of the machines' broker, `mqtts://` with TLS.
     mqtt_username, mqtt_password : str or None
         Credentials there.
+    mqtt_ca_file : str
+        Certificate of the authority that signed the broker's, for `mqtts://`; empty takes the system's authorities.
     ingest_client_id, downlink_client_id : str
         Fixed client ids: the broker keeps their sessions. Each process of a role needs its own.
     ingest_tenant, ingest_site : str
@@ -60,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Any user name and an API token as password on InfluxDB 2.
     http_host, http_port : str, int
         Where `/metrics`, `/healthz` and `/readyz` answer; port 0 switches them off.
+    http_token : str
+        What a reader of `/metrics` must show, at least 16 characters; needed beyond loopback. The other two tell
+        nobody more than one word, and ask nobody.
     page_host, page_port : str, int
         Where the operator page listens; port 0 switches it off in `serve` and `demo`.
     page_token : str
@@ -81,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mqtt_url: str = "mqtt://127.0.0.1:1883"
     mqtt_username: str | None = None
     mqtt_password: str | None = None
+    mqtt_ca_file: str = ""
     ingest_client_id: str = "spineloop-ingest-0"
     downlink_client_id: str = "spineloop-downlink-0"
     ingest_tenant: str = "+"
@@ -97,6 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_password: str = ""
     http_host: str = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65_535)] = 9464
+    http_token: str = ""
     page_host: str = "127.0.0.1"
     page_port: Annotated[int, Meta(ge=0, le=65_535)] = 8480
     page_token: str = ""
@@ -107,6 +118,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stall_s: Annotated[float, Meta(ge=1.0, le=3_600.0)] = 60.0
     policy_file: str = ""
     machines: str = ""
+
+    def __repr__(self) -> str:
+        """Show what is set, and of a secret only that it is."""
+        told = {field.name: getattr(self, field.name) for field in fields(type(self))}
+        hidden = {name: "(secret)" for name in SECRETS if told[name]}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in (told | hidden).items())})"
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
@@ -134,7 +151,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise WrongSetting(_one_line(str(error))) from error
         for name, schemes in _SCHEMES.items():
             _check_url(name, getattr(settings, name), schemes)
-        _check_page(settings)
+        _check_listener(settings.page_host, settings.page_token, "PAGE", "page")
+        _check_listener(settings.http_host, settings.http_token, "HTTP", "listener of /metrics")
         return settings
 
     def policy(self) -> policy.Policy:
@@ -165,10 +183,21 @@ def _from_file(path: str) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     known = {PREFIX + field.name.upper(): field.name for field in fields(Settings)}
-    unknown = [name for name in environment if name.startswith(PREFIX) and name not in known and name != FILE]
+    in_files = {f"{PREFIX}{name.upper()}_FILE": name for name in SECRETS}
+    unknown = [n for n in environment if n.startswith(PREFIX) and n not in known and n not in in_files and n != FILE]
     if unknown:
-        raise WrongSetting(f"{min(unknown)}: no such setting; known are {', '.join(sorted(known))}")
-    return {known[name]: value for name, value in environment.items() if name in known}
+        raise WrongSetting(f"{min(unknown)}: no such setting; known are {', '.join(sorted(known | in_files))}")
+    told = {known[name]: value for name, value in environment.items() if name in known}
+    for variable, name in in_files.items():
+        if not environment.get(variable):
+            continue
+        if name in told:
+            raise WrongSetting(f"{variable}: {PREFIX}{name.upper()} is set as well; which is it to be?")
+        try:
+            told[name] = Path(environment[variable]).read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            raise WrongSetting(f"{variable}: {error}") from error
+    return told
 
 
 def _one_line(message: str) -> str:
@@ -179,16 +208,18 @@ def _one_line(message: str) -> str:
     return f"{PREFIX}{found['name'].upper()}: {found['what']}"
 
 
-def _check_page(settings: Settings) -> None:
-    """Refuse a page that everybody on the network could act through."""
-    if settings.page_token and len(settings.page_token) < MIN_TOKEN:
-        raise WrongSetting(f"{PREFIX}PAGE_TOKEN: at least {MIN_TOKEN} characters, or it could be guessed")
-    if not settings.page_token and not is_loopback(settings.page_host):
-        raise WrongSetting(f"{PREFIX}PAGE_TOKEN: needed for a page on {settings.page_host}, which others can reach")
+def _check_listener(host: str, token: str, name: str, what: str) -> None:
+    """Refuse what everybody on the network could read, or act through."""
+    if token and len(token) < MIN_TOKEN:
+        raise WrongSetting(f"{PREFIX}{name}_TOKEN: at least {MIN_TOKEN} characters, or it could be guessed")
+    if not token and not is_loopback(host):
+        raise WrongSetting(f"{PREFIX}{name}_TOKEN: needed for a {what} on {host}, which others can reach")
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
     parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:  # URLs are shown; this one isn't
+        raise WrongSetting(f"{PREFIX}{name.upper()}: no credentials here, they have settings of their own")
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
     if parts.scheme not in schemes:
         raise WrongSetting(f"{PREFIX}{name.upper()}: expected {wanted}..., got {url!r}")

@@ -3,7 +3,9 @@
 import asyncio
 import random
 import secrets
+import ssl
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from adaptors import broker_watch, kafka_topics, mqtt_client
+from adaptors import broker_watch, kafka_erasure, kafka_topics, mqtt_client, sqlite_erasure
 from adaptors import history as histories
 from adaptors.delivery import Delivery, Pace
 from adaptors.downlink import Downlink
@@ -31,12 +33,13 @@ from adaptors.sqlite_reading import open_sqlite_reading
 from dashboards.live.server import Page, PageSettings
 from ingest.bridge import Bridge, BridgeSettings, site_filter
 from spineloop.exposition import Exposition
-from spineloop.settings import Settings
+from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import watched
 from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
 from streams.core.planning import Planner
+from streams.core.records import Record
 from streams.core.topics import COMMAND
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
@@ -68,6 +71,9 @@ class Sink(histories.Sink, Protocol):
 
     async def select(self, measurement: str) -> Sequence[Point]:
         """Return the points of a measurement."""
+
+    async def rewrite(self, part: str, change: Callable[[str], str]) -> int:
+        """Change every text that has this part in it, and count the points."""
 
 
 def wall_clock_ms() -> int:
@@ -149,20 +155,34 @@ def _folder(path: str) -> Path:
 
 def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Callable[[], Awaitable[Connection]]:
     """Return what makes a connection to the machines' broker, each time with the same session."""
-    password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
     return partial(
         mqtt_client.connect,
         settings.mqtt_url,
         client_id=client_id,
         username=settings.mqtt_username,
-        password=password,
+        password=_mqtt_password(settings),
         session_expiry_s=session_expiry_s,
+        tls=_tls(settings),
     )
+
+
+def _mqtt_password(settings: Settings) -> bytes | None:
+    return None if settings.mqtt_password is None else settings.mqtt_password.encode()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Trust the clinic's own authority and no other. Raises WrongSetting."""
+    if not settings.mqtt_ca_file:
+        return None
+    try:
+        return mqtt_client.trusting(settings.mqtt_ca_file)
+    except (OSError, ValueError) as error:
+        raise WrongSetting(f"SPINELOOP_MQTT_CA_FILE: {settings.mqtt_ca_file}: {error}") from error
 
 
 def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
     """Return what connects a simulated machine: its key is its client id, and its session outlives the connection."""
-    password = None if settings.mqtt_password is None else settings.mqtt_password.encode()
+    password, tls = _mqtt_password(settings), _tls(settings)
 
     def one(machine: str, will_topic: str, will: bytes) -> Awaitable[Connection]:
         return mqtt_client.connect(
@@ -172,6 +192,7 @@ def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable
             password=password,
             session_expiry_s=MQTT_SESSION_S,
             will=mqtt_client.Will(will_topic, will),
+            tls=tls,
         )
 
     return one
@@ -310,6 +331,36 @@ ROLES: Sequence[str] = ("ingest", "control", "plan", "history", "downlink")
 def all_roles(settings: Settings, log: Log, sink: Sink, meters: Meters) -> list[Role]:
     """Build every role on one log, as the embedded way needs it."""
     return [*(build(settings, log, meters) for build in WITH_LOG.values()), history(settings, log, sink, meters)]
+
+
+def stages(settings: Settings) -> tuple[Controller, Planner]:
+    """Build the reducers alone."""
+    return Controller(settings.policy()), Planner(settings.policy(), settings.machine_catalogue())
+
+
+def is_sqlite(settings: Settings) -> bool:
+    """Tell whether the log is a file."""
+    return urlsplit(settings.log_url).scheme == "sqlite"
+
+
+async def rewrite_log(settings: Settings, change: Callable[[Record], Record | None]) -> Counter[str]:
+    """Change records of a SQLite log where they stand. Raises ValueError and Busy."""
+    return await asyncio.to_thread(sqlite_erasure.rewrite, Path(urlsplit(settings.log_url).path) / "log.db", change)
+
+
+async def who_is_at_work(settings: Settings) -> list[str]:
+    """Name the stages that have members in Kafka. Raises Busy."""
+    return await kafka_erasure.members(_kafka(settings), [stage.name for stage in stages(settings)])
+
+
+async def delivered(settings: Settings) -> Mapping[tuple[str, int], int]:
+    """Return up to where history and downlink have got in Kafka, the slower one counts. Raises Busy."""
+    return await kafka_erasure.committed(_kafka(settings), [*histories.GROUPS.values(), DOWNLINK])
+
+
+async def delete_before(settings: Settings, offsets: Mapping[tuple[str, int], int]) -> None:
+    """Take the beginning of partitions away in Kafka. Raises Busy."""
+    await kafka_erasure.delete_before(_kafka(settings), offsets)
 
 
 async def create_topics(settings: Settings) -> list[str]:

@@ -15,6 +15,7 @@ from loadtest.bench.engine import engine
 from loadtest.bench.features import features
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
+from loadtest.bench.wall import wall
 
 BENCHES: Mapping[str, Bench] = {
     "features": features,
@@ -22,6 +23,7 @@ BENCHES: Mapping[str, Bench] = {
     "engine": engine,
     "replay": replaying,
     "end-to-end": end_to_end,
+    "wall": wall,
 }
 
 LIMIT_S = 900.0

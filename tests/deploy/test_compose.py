@@ -30,6 +30,7 @@ FOLDER = Path("/folder")
 
 ADDRESSES_AND_DATA = {
     "mosquitto/mosquitto.conf": {"listener", "persistence_location"},
+    "mosquitto/wall.conf": {"listener", "persistence_location", "password_file", "acl_file", "certfile", "keyfile"},
     "kafka/server.properties": {"listeners", "advertised.listeners", "controller.quorum.voters", "log.dirs"},
     "influxdb/influxdb.conf": {"bind-address", "http.bind-address", "meta.dir", "data.dir", "data.wal-dir"},
     "iotcore/rumqttd.toml": {"v5.1.listen"},
@@ -126,6 +127,16 @@ def test_history_writes_where_grafana_reads_and_influxdb_is_set_up(services: Map
     assert "./dashboards/grafana/boards:/etc/grafana/boards:ro" in services["grafana"]["volumes"]
 
 
+def test_the_roles_at_the_broker_have_credentials_of_their_own_and_metrics_a_token(services: Mapping[str, Any]) -> None:
+    named = {role: Settings.read(services[role]["environment"]) for role in ("ingest", "downlink")}
+    assert {role: settings.mqtt_username for role, settings in named.items()} == {
+        "ingest": "ingest-0",
+        "downlink": "downlink-0",
+    }
+    assert len({settings.mqtt_password for settings in named.values()}) == 2
+    assert all(Settings.read(services[role]["environment"]).http_token for role in ROLES)
+
+
 def test_every_role_writes_its_meters_where_history_writes(services: Mapping[str, Any]) -> None:
     there = Settings.read(services["history"]["environment"])
     for role in ROLES:
@@ -167,17 +178,25 @@ def test_a_role_waits_for_the_topics_and_for_the_servers_it_talks_to(services: M
     assert services["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
 
 
-def test_nothing_anonymous_is_published_beyond_this_machine(services: Mapping[str, Any]) -> None:
+def test_only_the_walled_port_can_be_published_beyond_this_machine(services: Mapping[str, Any]) -> None:
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
-    assert all(port.startswith("127.0.0.1:") for port in published)
+    others = [port for port in published if not port.startswith("127.0.0.1:")]
+    assert others == ["${SPINELOOP_MQTT_BIND:-127.0.0.1}:8883:8883"]
+
+
+def test_the_wall_has_every_limit_of_the_open_broker_and_lets_nobody_in_unnamed() -> None:
+    opened = line_settings((shipped.DEPLOY / "mosquitto/mosquitto.conf").read_text(encoding="utf-8"))
+    walled = line_settings((shipped.DEPLOY / "mosquitto/wall.conf").read_text(encoding="utf-8"))
+    assert opened - walled == {("allow_anonymous", "true")}
+    assert {("allow_anonymous", "false"), ("use_username_as_clientid", "true")} <= walled
 
 
 def test_the_mounted_configuration_files_are_those_of_the_native_servers(services: Mapping[str, Any]) -> None:
     volumes = [volume for service in services.values() for volume in service.get("volumes", [])]
     mounted = {volume.split(":")[0].removeprefix("./deploy/") for volume in volumes if volume.startswith("./deploy/")}
     logging = "kafka/log4j2.properties"
-    assert mounted == {"mosquitto/mosquitto.conf", "kafka/server.properties", logging}
+    assert mounted == {"mosquitto/wall.conf", "kafka/server.properties", logging}
     assert mounted - {logging} <= shipped.REPLACED.keys()  # read by native.py with these keys replaced, see below
     assert f"-Dlog4j2.configurationFile={shipped.DEPLOY / logging}" in native.JVM
 
@@ -185,6 +204,7 @@ def test_the_mounted_configuration_files_are_those_of_the_native_servers(service
 def test_only_addresses_data_directories_and_a_killed_brokers_session_are_declared_as_replaced() -> None:
     declared = {name: set(keys) for name, keys in shipped.REPLACED.items()}
     declared["kafka/server.properties"] -= SESSION_OF_A_KILLED_BROKER
+    declared["mosquitto/wall.conf"] = {key.partition(" ")[0] for key in declared["mosquitto/wall.conf"]}
     assert declared == ADDRESSES_AND_DATA
 
 
@@ -196,6 +216,12 @@ def test_only_addresses_data_directories_and_a_killed_brokers_session_are_declar
             native.mosquitto_conf(20_000, FOLDER),
             line_settings,
             ADDRESSES_AND_DATA["mosquitto/mosquitto.conf"],
+        ),
+        (
+            "mosquitto/wall.conf",
+            native.wall_conf(20_000, 20_001, FOLDER),
+            line_settings,
+            ADDRESSES_AND_DATA["mosquitto/wall.conf"],
         ),
         (
             "kafka/server.properties",
@@ -216,7 +242,7 @@ def test_only_addresses_data_directories_and_a_killed_brokers_session_are_declar
             ADDRESSES_AND_DATA["influxdb/influxdb.conf"],
         ),
     ],
-    ids=["mosquitto", "kafka", "kafka in a kill test", "influxdb"],
+    ids=["mosquitto", "mosquitto's wall", "kafka", "kafka in a kill test", "influxdb"],
 )
 def test_a_native_server_differs_from_the_shipped_one_in_nothing_else(
     name: str, text: str, read: Callable[[str], set[tuple[str, str]]], replaced: set[str]

@@ -297,6 +297,24 @@ async def test_a_command_on_its_way_down_is_none_of_our_business(clinic: Clinic)
     assert clinic.meters.totals["spineloop_ingest_messages_total"] == 2
 
 
+async def test_one_machine_alone_can_not_end_the_bridge_for_the_others(clinic: Clinic) -> None:
+    async with clinic.carrying(dead_letters_in_a_row=10, dead_letters_of_one=4):
+        await clinic.publish(*[("event", b"?")] * 40, *beats(1))
+        await until(lambda: len(clinic.log.records) == 41)
+
+
+async def test_what_an_old_subscription_still_brings_of_another_tenant_is_a_dead_letter(clinic: Clinic) -> None:
+    async with clinic.carrying():
+        await clinic.publish(*beats(1))
+        await until(lambda: len(clinic.log.records) == 1)
+    # The same session, which the broker keeps with its subscription, and now for another site alone.
+    async with clinic.carrying(filters=(site_filter(clinic.tenant, "south"),)):
+        await clinic.publish(*beats(1))
+        await until(lambda: len(clinic.log.records) == 2)
+    assert [record.topic for record in clinic.log.records] == [TELEMETRY, DEAD_LETTER]
+    assert (header(clinic.log.records[1], "__connect.errors.exception.message") or "").startswith("not_served: ")
+
+
 async def test_too_many_dead_letters_in_a_row_stop_the_process_and_a_restart_gets_further(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,239 @@
+"""Erasing: `spineloop erase`: a patient's pseudonym out of states, history and log (docs/privacy.md)."""
+
+import re
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from spineloop import looking, wiring
+from spineloop.looking import Data
+from spineloop.recordings import Failed
+from spineloop.settings import Settings, WrongSetting
+from streams.checkpoint import ENTRY_OVERHEAD_BYTES, POSITION_KEY, Entries, Kept
+from streams.core.erasure import Erasure
+from streams.core.limits import NAME
+from streams.core.records import Record
+from streams.core.stage import Stage
+from streams.core.topics import LOG_TOPICS, STATE_MAX_BATCH_BYTES, TELEMETRY, tenant_of
+from streams.forgetting import Forgetting
+from streams.log import Log
+from streams.stretch import Readable
+
+_PATIENT = re.compile(rf"{NAME}/{NAME}", re.ASCII)
+ALIAS_BYTES = 12
+"""Of randomness in the name that takes the place: no patient has it, and nobody writes down whose it was."""
+
+Places = dict[tuple[str, int], int]
+"""Offsets by topic and partition."""
+
+
+class Remains(msgspec.Struct, frozen=True):
+    """Records of a topic that still bear the pseudonym, and when retention will have removed the last of them."""
+
+    records: int
+    until_ms: int
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done: records of the log that were changed or taken away, points that were changed, what is left.
+
+    `innocent` are records of others that lay before the patient's in a partition of Kafka, and went with them.
+    """
+
+    log: Mapping[str, int]
+    innocent: int = 0
+    history: int
+    remains: Mapping[str, Remains]
+
+
+def command(
+    patient: Annotated[str, typer.Option(help="tenant/patient, as the machines say it.")],
+    *,
+    data: Data = None,
+    trim_log: Annotated[
+        bool,
+        typer.Option("--trim-log", help="Kafka: take away all records up to the patient's last one, of others too."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Erase a patient's pseudonym. Stop `control` and `plan`, or `serve`, first. It can't be undone.
+
+    In a SQLite log every mention is replaced where it stands, by a random name. Kafka can't change a record: states and
+    history are rewritten at once; records go by retention, or with --trim-log now, together with what is older than
+    they. Exit 1 if anything still bears the name.
+
+    Example: `spineloop erase --patient acme/p-17 --data ./data`
+    """
+    if not _PATIENT.fullmatch(patient):
+        raise WrongSetting(f"--patient: expected tenant/patient, got {patient!r}")
+    if not yes:
+        typer.confirm(f"Erase {patient} for good?", abort=True, err=True)
+    done = looking.run(
+        "erase", lambda settings: erase(_of(settings, data), patient, trim_log=trim_log), "run it again to finish"
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(done))
+    else:
+        for topic, count in sorted(done.log.items()):
+            typer.echo(f"{count:>9,}  records of {topic}")
+        typer.echo(f"{done.history:>9,}  points of history")
+        if done.innocent:
+            typer.echo(f"{done.innocent:>9,}  older records of others, gone with them")
+    for topic, left in done.remains.items():
+        until = f"{datetime.fromtimestamp(left.until_ms / 1_000, UTC):%Y-%m-%d}"
+        typer.echo(f"spineloop: erase: {left.records} records of {topic} still bear the name, until {until}", err=True)
+    if done.remains:
+        raise typer.Exit(1)
+
+
+def _of(settings: Settings, data: Any) -> Settings:  # noqa: ANN401 - as typer gives it
+    """Let the settings name log and history of an embedded folder, if one is given."""
+    told = looking.in_folder(settings, data)
+    return told if data is None else msgspec.structs.replace(told, history_url=f"sqlite://{data.absolute()}")
+
+
+async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> Erased:
+    """Erase a pseudonym everywhere, then look for it everywhere.
+
+    Raises
+    ------
+    Failed
+        A stage is at work, or has not come as far as the patient's last record; or a site has the same name, and what
+        is said of which could not be told apart.
+    """
+    async with looking.for_reading(settings, "erase") as reading:
+        if machine := await _at_a_site_of(reading, patient):
+            raise Failed(f"{patient} is also the site of {machine}: what is said of which can't be told apart")
+    erasure = Erasure(patient, f"{tenant_of(patient)}/erased-{secrets.token_hex(ALIAS_BYTES)}")
+    forgetting = Forgetting(erasure, wiring.stages(settings))
+    innocent = 0
+    if wiring.is_sqlite(settings):
+        async with looking.failing():
+            changed = await wiring.rewrite_log(settings, forgetting.record)
+    else:
+        async with looking.for_writing(settings, "erase") as log:
+            changed, innocent = await _in_kafka(settings, log, forgetting, trim_log=trim_log)
+    async with looking.failing(), wiring.open_history(settings) as history:
+        points = await history.rewrite(patient, erasure.text)
+    async with looking.for_reading(settings, "erase") as reading:
+        remains = await _remains(reading, forgetting)
+    return Erased(log=dict(changed), innocent=innocent, history=points, remains=remains)
+
+
+async def _at_a_site_of(log: Readable, name: str) -> str | None:
+    """Return a machine of a site of this name, if there is one."""
+    for number in await log.bounds(TELEMETRY):
+        async for batch in log.read(TELEMETRY, number):
+            for record in batch:
+                if record.key.startswith(f"{name}/".encode()):
+                    return record.key.decode(errors="replace")
+    return None
+
+
+async def _in_kafka(
+    settings: Settings, log: Log, forgetting: Forgetting, *, trim_log: bool
+) -> tuple[Counter[str], int]:
+    if busy := await wiring.who_is_at_work(settings):
+        raise Failed(f"{' and '.join(busy)} would write from memory what is erased: stop every process of it first")
+    changed = Counter[str]()
+    cuts: Places = {}
+    positions: Places = {}
+    anew: list[tuple[str, int, list[Record]]] = []
+    for stage in wiring.stages(settings):
+        for number in await log.bounds(stage.state_topic):
+            records, mentions, positions[stage.topic, number] = await _states(log, stage, number, forgetting)
+            if mentions:
+                changed[stage.state_topic] += mentions
+                anew.append((stage.state_topic, number, records))
+    await _check_read(log, positions | dict(await wiring.delivered(settings)), forgetting)
+    for topic, number, records in anew:
+        cuts[topic, number] = await _anew(log, topic, number, forgetting, records)
+    innocent = 0
+    if trim_log:
+        for topic in _others(settings):
+            for number in await log.bounds(topic):
+                cut, mentions, before = await _last(log, topic, number, forgetting)
+                if mentions:
+                    cuts[topic, number] = cut
+                    changed[topic] += mentions
+                    innocent += before
+    await wiring.delete_before(settings, cuts)
+    return changed, innocent
+
+
+def _others(settings: Settings) -> list[str]:
+    states = {stage.state_topic for stage in wiring.stages(settings)}
+    return [topic for topic in LOG_TOPICS if topic not in states]
+
+
+async def _check_read(log: Readable, positions: Places, forgetting: Forgetting) -> None:
+    """Refuse while somebody has still to read of the patient: what comes of it would bear the name again."""
+    for (topic, number), position in positions.items():
+        first, _ = (await log.bounds(topic))[number]
+        async for batch in log.read(topic, number, max(first, position)):
+            if any(map(forgetting.mentions, batch)):
+                raise Failed(
+                    f"of the patient there is more in {topic}/{number} than was read, up to {position}: "
+                    "let all roles catch up, then stop them"
+                )
+
+
+async def _states(
+    log: Log, stage: Stage[Any, Any], number: int, forgetting: Forgetting
+) -> tuple[list[Record], int, int]:
+    """Read a partition of a state topic: its records, how many mention the patient, the position reached."""
+    records = [record async for batch in log.read(stage.state_topic, number) for record in batch]
+    reached = [
+        msgspec.msgpack.decode(record.value, type=Kept).position
+        for record in records
+        if record.key == POSITION_KEY and record.value is not None
+    ]
+    return records, sum(map(forgetting.mentions, records)), max(reached, default=0)
+
+
+async def _anew(log: Log, topic: str, number: int, forgetting: Forgetting, records: list[Record]) -> int:
+    """Write a partition's states again without the patient, the position last; return the offset of the first."""
+    entries, first, now_ms = forgetting.states(records), None, wiring.wall_clock_ms()
+    some: Entries = []
+    room = STATE_MAX_BATCH_BYTES
+    for entry in entries:
+        size = len(entry[0]) + len(entry[1]) + ENTRY_OVERHEAD_BYTES
+        if size > room:
+            offset = await log.checkpoint(topic, number, some, now_ms)
+            first, some, room = (offset if first is None else first), [], STATE_MAX_BATCH_BYTES
+        some.append(entry)
+        room -= size
+    offset = await log.checkpoint(topic, number, some, now_ms)
+    return offset if first is None else first
+
+
+async def _last(log: Readable, topic: str, number: int, forgetting: Forgetting) -> tuple[int, int, int]:
+    """Return the offset behind the last mention, how many there are, and how many other records lie before it."""
+    cut, mentions, others, before = 0, 0, 0, 0
+    async for batch in log.read(topic, number):
+        for record in batch:
+            if forgetting.mentions(record):
+                cut, mentions, before = record.offset + 1, mentions + 1, others
+            else:
+                others += 1
+    return cut, mentions, before
+
+
+async def _remains(log: Readable, forgetting: Forgetting) -> dict[str, Remains]:
+    """Look for the pseudonym in every record that can be read."""
+    left: dict[str, Remains] = {}
+    for topic, kept in LOG_TOPICS.items():
+        count, newest_ms = 0, 0
+        for number in await log.bounds(topic):
+            async for batch in log.read(topic, number):
+                found = [record.timestamp_ms for record in batch if forgetting.mentions(record)]
+                count, newest_ms = count + len(found), max(newest_ms, *found, 0)
+        if count:
+            left[topic] = Remains(count, newest_ms + kept.retention_ms)
+    return left

@@ -1,0 +1,163 @@
+"""Erasing a patient from an embedded clinic: nothing of the name is left in any file, and all else is as it was."""
+
+import asyncio
+import re
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from adaptors.history import History
+from adaptors.sqlite_history import open_sqlite_history
+from adaptors.sqlite_log import open_sqlite_log
+from adaptors.sqlite_reading import open_sqlite_reading
+from spineloop.embedded import PARTITIONS
+from streams.checkpoint import Kept
+from streams.core.dead_letters import dead_letter
+from streams.core.erasure import Erasure
+from streams.core.errors import Malformed
+from streams.core.outputs import to_records
+from streams.core.records import NewRecord, Record
+from streams.core.results import PatientScreened
+from streams.core.topics import COMMAND, DEAD_LETTER, LOG_TOPICS, METRIC, PATIENT, PLANNER_STATE, TELEMETRY
+from streams.forgetting import Forgetting
+from streams.replay import Replayed, replay
+from streams.stretch import Wanted
+from tests.shell import week
+from tests.shell.counts import Counts
+from tests.shell.spoken import Spineloop
+from tests.shell.week import everything
+
+
+@pytest.fixture
+def spineloop(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Spineloop:
+    return Spineloop(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a clinic's log, with its history and a dead letter about somebody, once."""
+    folder = week.told(tmp_path_factory.mktemp("erasing") / "week")
+    asyncio.run(with_history(folder))
+    return folder
+
+
+async def with_history(folder: Path) -> None:
+    async with (
+        open_sqlite_log(folder / "log.db", PARTITIONS) as log,
+        open_sqlite_history(folder / "history.db") as sink,
+    ):
+        history = History(sink, log, Counts())
+        for topic in (METRIC, COMMAND):
+            await history.store(await everything(log, topic))
+        said = b'{"type":"telepathy","patient":"%s"' % (await patients(folder)).most_common(1)[0][0].encode()
+        record = NewRecord(TELEMETRY, b"acme/north/m1", said, week.START_MS, ())
+        await log.append([dead_letter(record, stage="ingest", reason="not_a_message", detail="")])
+
+
+@pytest.fixture
+def folder(told: Path, tmp_path: Path) -> Path:
+    return week.copied(told, tmp_path / "clinic")
+
+
+async def patients(folder: Path) -> Counter[str]:
+    async with open_sqlite_reading(folder / "log.db") as log:
+        return Counter(record.key.decode() for record in await everything(log, PATIENT))
+
+
+async def records(folder: Path) -> dict[str, list[Record]]:
+    async with open_sqlite_reading(folder / "log.db") as log:
+        return {topic: await everything(log, topic) for topic in LOG_TOPICS}
+
+
+async def replayed(folder: Path) -> Replayed:
+    async with open_sqlite_reading(folder / "log.db") as log:
+        return await replay(log, week.stages(), Wanted())
+
+
+def record_of(fact: PatientScreened) -> Record:
+    (made,) = to_records(fact, week.START_MS + 10_000_000)
+    return Record(made.topic, 0, 0, made.key, made.value, made.timestamp_ms, made.headers)
+
+
+def files_that_name(folder: Path, patient: str) -> list[str]:
+    name = re.compile(rb"(?<![a-z0-9_-])" + re.escape(patient.encode()) + rb"(?![a-z0-9_-])")
+    return [path.name for path in folder.iterdir() if name.search(path.read_bytes())]
+
+
+def test_no_file_has_the_name_any_more_and_replay_finds_what_was_decided(spineloop: Spineloop, folder: Path) -> None:
+    (patient, _), (other, _) = asyncio.run(patients(folder)).most_common(2)
+    assert {"history.db", "log.db"} <= set(files_that_name(folder, patient))
+    before, was = asyncio.run(records(folder)), asyncio.run(replayed(folder))
+    said = spineloop("erase", "--patient", patient, "--data", folder, "--yes", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert said.told["remains"] == {}
+    assert said.told["history"] > 0
+    assert said.told["log"].keys() >= {TELEMETRY, METRIC, PATIENT, PLANNER_STATE, DEAD_LETTER}
+    assert files_that_name(folder, patient) == []
+    assert len(files_that_name(folder, other)) >= 2
+    after, now = asyncio.run(records(folder)), asyncio.run(replayed(folder))
+    assert (was.log.differing, now.log.differing, now.log.not_done) == ((), (), None)
+    assert (now.records, now.outputs) == (was.records, was.outputs)
+    forgetting = Forgetting(Erasure(patient, "acme/x"), week.stages())
+    for topic in LOG_TOPICS:
+        innocent = [record for record in before[topic] if not forgetting.mentions(record)]
+        assert [record for record in innocent if record not in after[topic]] == []
+
+
+def test_a_patient_who_comes_again_under_the_name_is_a_new_one(spineloop: Spineloop, folder: Path) -> None:
+    patient = asyncio.run(patients(folder)).most_common(1)[0][0]
+    assert spineloop("erase", "--patient", patient, "--data", folder, "--yes").code == 0
+
+    fact = PatientScreened(
+        id="acme/north/m9/b1/1", machine="acme/north/m9", cause="x", at_ms=5, patient=patient, outcome="clear", by="dr"
+    )
+
+    async def comes_again() -> bytes:
+        async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
+            await log.append(to_records(fact, week.START_MS + 10_000_000))
+            await week.tell(log, 0)  # let both stages hear of it
+            states = await everything(log, PLANNER_STATE)
+            return next(record.value or b"" for record in states if record.key == patient.encode())
+
+    kept = msgspec.msgpack.decode(asyncio.run(comes_again()), type=Kept)
+    _, planner = week.stages()
+    (item,) = planner.prepare([record_of(fact)])
+    assert not isinstance(item, Malformed)
+    expected, _ = planner.step(planner.start(b""), item, week.START_MS + 10_000_000)
+    assert planner.restore(kept.state or b"") == expected
+
+
+def test_while_anybody_has_the_log_open_nothing_is_changed(spineloop: Spineloop, folder: Path) -> None:
+    patient = asyncio.run(patients(folder)).most_common(1)[0][0]
+
+    async def meanwhile() -> str:
+        async with open_sqlite_log(folder / "log.db", PARTITIONS):
+            said = await asyncio.to_thread(spineloop, "erase", "--patient", patient, "--data", folder, "--yes")
+            return f"{said.code} {said.err}"
+
+    said = asyncio.run(meanwhile())
+    assert said.startswith("1 spineloop: log file: database is locked")
+    assert len(files_that_name(folder, patient)) >= 2
+
+
+@pytest.mark.parametrize("patient", ["acme", "acme/", "acme/p/1", "acme/p-1\n", "*/p-1"])
+def test_what_is_no_pseudonym_is_refused(spineloop: Spineloop, folder: Path, patient: str) -> None:
+    said = spineloop("erase", "--patient", patient, "--data", folder, "--yes")
+    assert said.code == 2
+    assert said.err.startswith("spineloop: --patient: expected tenant/patient")
+
+
+def test_a_name_that_is_nowhere_changes_nothing(spineloop: Spineloop, folder: Path) -> None:
+    before = asyncio.run(records(folder))
+    said = spineloop("erase", "--patient", "acme/nobody", "--data", folder, "--yes", "--json")
+    assert (said.code, said.told) == (0, {"log": {}, "innocent": 0, "history": 0, "remains": {}})
+    assert asyncio.run(records(folder)) == before
+
+
+def test_a_patient_with_the_name_of_a_site_is_not_mixed_up_with_it(spineloop: Spineloop, folder: Path) -> None:
+    machine = asyncio.run(records(folder))[TELEMETRY][0].key.decode()
+    said = spineloop("erase", "--patient", machine.rpartition("/")[0], "--data", folder, "--yes")
+    assert said.code == 1
+    assert "is also the site of acme/" in said.err
