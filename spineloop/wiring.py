@@ -37,6 +37,7 @@ from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
 from streams.core.planning import Planner
+from streams.core.policy import Policy
 from streams.core.topics import COMMAND
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
@@ -187,6 +188,12 @@ def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
         settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
     )
     return Role("ingest", bridge.run, lambda: bridge.ready)
+
+
+def stages(settings: Settings, chosen: Policy | None = None) -> tuple[Controller, Planner]:
+    """Return controller and planner as their roles run them, or under another policy."""
+    told = chosen or settings.policy()
+    return Controller(told), Planner(told, settings.machine_catalogue())
 
 
 def control(settings: Settings, log: Log, meters: Meters) -> Role:

@@ -224,8 +224,9 @@ PATIENT = Board(
         Choice(
             name="session",
             means="The sessions of the patient: commands name sessions, not patients.",
-            query=f'SELECT DISTINCT("session") FROM (SELECT "session" FROM {table("rep")} '
-            f"WHERE {WHO} AND time > now() - 730d)",
+            query=f'SELECT DISTINCT("session") FROM '  # one that runs has no summary yet
+            f'(SELECT "session" FROM {table("session_summary")} WHERE {WHO} AND time > now() - 730d), '
+            f'(SELECT "session" FROM {table("rep")} WHERE {WHO} AND time > now() - 6h)',
             several=True,
             hidden=True,
         ),

@@ -13,6 +13,8 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.page import page
+from loadtest.bench.queries import queries
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 
@@ -22,6 +24,8 @@ BENCHES: Mapping[str, Bench] = {
     "engine": engine,
     "replay": replaying,
     "end-to-end": end_to_end,
+    "page": page,
+    "queries": queries,
 }
 
 LIMIT_S = 900.0
