@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from spineloop import demo, wiring
+from spineloop import demo, logs, wiring
 from spineloop.demo import Demo
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
@@ -50,6 +50,7 @@ _PLACE = ("tenant", "site", "machine")
 async def shapes(seconds: float = 15.0) -> dict[str, list[Any]]:
     """Return points of every kind, as an embedded run of a fleet leaves them in its history."""
     with TemporaryDirectory() as name:
+        logs.configure("console", "error", role="bench")
         told = Demo(seconds=seconds, machines=12, seed=1, data=Path(name))
         await demo.run(told, Settings.read({}), Console(quiet=True))
         settings = Settings.read({"SPINELOOP_HISTORY_URL": f"sqlite://{name}"})
