@@ -106,7 +106,9 @@ def _sessions(found: Mapping[str, Sequence[Any]], sessions: int, now_ns: int) ->
             forms = told[kind]
             for n in range(points):
                 at_ns = start_ns + n * APART_NS.get(kind, 90_000_000_000)
-                yield forms[(machine + n * (kind != "machine")) % len(forms)] % (who | {"t": min(at_ns, now_ns)})
+                if at_ns > now_ns:  # the last sessions have just begun: their points come closer, none on another
+                    at_ns = now_ns - 1_000 * (points - n)
+                yield forms[(machine + n * (kind != "machine")) % len(forms)] % (who | {"t": at_ns})
 
 
 def _meter_lines(meters: Sequence[Any], count: int, now_ns: int) -> Iterator[str]:
