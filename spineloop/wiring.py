@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -29,7 +29,9 @@ from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from dashboards.live.server import Page, PageSettings
-from ingest.bridge import Bridge, BridgeSettings, site_filter
+from ingest.arrival import Message
+from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
+from ingest.bridge import Log as BridgeLog
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
 from spineloop.watchdog import watched
@@ -47,6 +49,7 @@ MQTT_SESSION_S = 7 * 86_400
 """How long the broker keeps what the bridge has not taken, in s: longer than any outage that we want to survive."""
 
 _log = structlog.get_logger()
+M = TypeVar("M", bound=Message)
 
 DOWNLINK = "downlink"
 DOWNLINK_PACE = Pace(max_records=500, linger_s=0.0, longest_retry_s=1.0)
@@ -176,6 +179,19 @@ def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable
         )
 
     return one
+
+
+def bridge(
+    connect: Callable[[], Awaitable[Machines[M]]],
+    log: BridgeLog,
+    meters: Meters,
+    *,
+    now_ms: Callable[[], int],
+    dead_letters_in_a_row: int,
+) -> Bridge[M]:
+    """Build a bridge alone, on whatever speaks like a connection and keeps like a log."""
+    settings = BridgeSettings(dead_letters_in_a_row=dead_letters_in_a_row)
+    return Bridge(connect, log, meters, now_ms=now_ms, settings=settings)
 
 
 def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
