@@ -48,6 +48,8 @@ class Question(NamedTuple):
     query: str
     since_s: int
     until_s: int = 0
+    every_s: int = 1
+    """Shortest interval that it asks for."""
 
 
 def boards() -> dict[str, dict[str, Any]]:
@@ -62,7 +64,7 @@ def panels(board: Mapping[str, Any]) -> Iterator[Question]:
     for panel in board["panels"]:
         since_s = seconds(panel.get("timeFrom") or board["time"]["from"])
         for target in panel["targets"]:
-            yield Question(panel["title"], target["query"], since_s)
+            yield Question(panel["title"], target["query"], since_s, every_s=seconds(panel.get("interval") or "1s"))
     for one in board["annotations"]["list"]:
         yield Question(f"annotation {one['name']}", one["target"]["query"], seconds(board["time"]["from"]))
 

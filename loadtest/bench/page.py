@@ -55,7 +55,7 @@ async def page(effort: Effort) -> AsyncGenerator[Run, None]:
         for some in past:
             await log.append(_now(some))
         port = native.free_port()
-        async with running(servers.role("page", 0, page_port=str(port), page_look_back="200000")) as process:
+        async with running(servers.role("page", 0, page_port=str(port))) as process:
             url = f"http://{LOOPBACK}:{port}/"
             async with _happening(log, coming), _browser() as browser:
                 for _ in range(effort.runs):

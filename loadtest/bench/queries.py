@@ -174,7 +174,7 @@ async def _busy(influx: Influx, now_ms: int) -> dict[str, str]:
 
 def _put(question: Question, values: Values, now_ms: int) -> str:
     since_ms, until_ms = now_ms - 1_000 * question.since_s, now_ms - 1_000 * question.until_s
-    every_s = grafana.interval_s(question.since_s - question.until_s)
+    every_s = max(question.every_s, grafana.interval_s(question.since_s - question.until_s))
     return grafana.interpolated(question.query, values, since_ms, until_ms, every_s)
 
 
