@@ -233,7 +233,7 @@ PATIENT = Board(
             means="Where the patient trains.",
             query=f'SELECT DISTINCT("machine") FROM '  # a session that runs has no summary yet
             f'(SELECT "patient", "machine" FROM {table("session_summary")} WHERE {WHO} AND time > now() - 730d), '
-            f'(SELECT "patient", "machine" FROM {table("rep")} WHERE {WHO} AND time > now() - 6h)',
+            f'(SELECT "patient", "machine" FROM {table("rep")} WHERE {WHO} AND time > now() - 1h)',
             several=True,
             hidden=True,
         ),
@@ -242,7 +242,7 @@ PATIENT = Board(
             means="The sessions of the patient: commands name sessions, not patients.",
             query=f'SELECT DISTINCT("session") FROM (SELECT "session" FROM {table("session_summary")} '
             f"WHERE {WHO} AND {AT_MACHINES} AND time > now() - 730d), "
-            f'(SELECT "session" FROM {table("rep")} WHERE {WHO} AND {AT_MACHINES} AND time > now() - 6h)',
+            f'(SELECT "session" FROM {table("rep")} WHERE {WHO} AND {AT_MACHINES} AND time > now() - 1h)',
             several=True,
             hidden=True,
         ),
