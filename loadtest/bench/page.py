@@ -136,7 +136,9 @@ async def _run(browser: Browser, url: str, pid: int, opened: int, watched_s: flo
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     tab = await context.new_page()
     await tab.goto(url)
-    await tab.wait_for_function(f"document.querySelectorAll('.tile').length >= {MACHINES}", timeout=TILES_LIMIT_MS)
+    await tab.wait_for_function(
+        f"() => document.querySelectorAll('.tile').length >= {MACHINES}", timeout=TILES_LIMIT_MS
+    )
     before_s, page_before_s = _chromium_s(), cpu_s(pid)
     await asyncio.sleep(watched_s)
     drawn, told = (_chromium_s() - before_s) / watched_s, (cpu_s(pid) - page_before_s) / watched_s
@@ -165,7 +167,9 @@ async def _opened(browser: Browser, url: str) -> tuple[float, float]:
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     tab = await context.new_page()
     await tab.goto(url)
-    await tab.wait_for_function(f"document.querySelectorAll('.tile').length >= {MACHINES}", timeout=TILES_LIMIT_MS)
+    await tab.wait_for_function(
+        f"() => document.querySelectorAll('.tile').length >= {MACHINES}", timeout=TILES_LIMIT_MS
+    )
     all_ms: float = await tab.evaluate("performance.now()")
     paint_ms: float = await tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     await context.close()
