@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -12,6 +13,8 @@ from loadtest.campaign import campaign
 from loadtest.campaign.campaign import Account
 from loadtest.campaign.one_world import live
 from loadtest.campaign.sabotage import TRICKS, seen
+from loadtest.fuzzing import fuzz as fuzzing
+from spineloop import logs
 
 PRINTED = 50
 """Violations that are printed; all of them stand in the report."""
@@ -64,6 +67,32 @@ def truth(
     from loadtest import scoring  # noqa: PLC0415 - not needed for anything else here
 
     raise typer.Exit(scoring.run(seed, patients, report))
+
+
+@app.command()
+def fuzz(
+    cases: Annotated[int, typer.Option(min=1, help="Damaged messages to try.")] = 100_000,
+    seed: Seed = 0,
+    report: Report = None,
+) -> None:
+    """Damaged messages through bridge, controller and planner; exit 1 if one raises, blocks, or is not put aside."""
+    logs.configure("console", "error", role="fuzz")
+    started_s = time.perf_counter()
+    with _bar() as bar:
+        task = bar.add_task("cases", total=cases)
+        account = fuzzing.run(cases, seed, lambda done: bar.update(task, advance=done))
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(account), indent=2) + b"\n")
+    _console.print(f"cases {account.cases}, taken {account.taken}, outputs {account.outputs}")
+    for name, letters in (("the bridge", account.letters), ("the stages", account.stage_letters)):
+        told = ", ".join(f"{reason} {count}" for reason, count in letters.most_common())
+        _console.print(f"dead letters of {name}: {letters.total()} ({told})")
+    _console.print(f"redrive: {account.went_back} went back, {account.stayed} stayed")
+    _console.print(f"wrong {len(account.wrong)}")
+    for one in account.wrong[:PRINTED]:
+        _console.print(one, markup=False)
+    _console.print(f"{time.perf_counter() - started_s:.0f} s")
+    raise typer.Exit(bool(account.wrong))
 
 
 def _bar() -> Progress:

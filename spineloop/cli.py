@@ -169,6 +169,7 @@ def demo(
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
     shown = asyncio.run(demos.run(chosen, settings, Console()))
     Console().print(demos.table(shown))
+    typer.echo(f"digest {shown.digest}")
     if report is not None:
         report.write_bytes(msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n")
     if not shown.is_well:

@@ -1,6 +1,7 @@
 """Demo: the embedded loop with a simulated fleet. Live progress, then a table and a report of what became of it."""
 
 import asyncio
+import math
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -23,6 +24,7 @@ from spineloop.exposition import Exposition
 from spineloop.settings import Settings
 from spineloop.simulation import Percentiles
 from spineloop.wiring import Role, Sink
+from streams.settled import digest_of, settled_before
 
 SPEED = 15.0
 """Simulated seconds in a second: a session of ten minutes passes in forty seconds."""
@@ -52,8 +54,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     `lost` counts reps that the fleet gave to the network and history does not have; `never_sent` those that the
     simulated network swallowed and nobody got to ask for again; `said_again` counts messages that it swallowed and that
-    came after all, because the loop asked for them. `duplicate_effects` counts commands that took
-    effect more than once on a machine, and reps that history holds more than once.
+    came after all, because the loop asked for them. `duplicate_effects` counts commands that took effect more than once
+    on a machine, and reps that history holds more than once. `digest` names all that was said and decided:
+    `spineloop replay` recomputes the same one from what the machines said.
     """
 
     seed: int
@@ -73,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     commands_by_rule: dict[str, int]
     rep_to_command_ms: Percentiles
     dead_letters: int
+    digest: str
 
     @property
     def is_well(self) -> bool:
@@ -99,7 +103,7 @@ async def run(demo: Demo, settings: Settings, console: Console) -> Report:
             with Live(console=console, refresh_per_second=4, transient=True) as live:
                 showing = asyncio.create_task(_show(live, fleet, loop.history))
                 await fleet.run()
-                await settled(fleet, loop.history)
+                await settled(fleet, loop)
                 showing.cancel()
             return await report(demo, fleet, loop)
 
@@ -126,11 +130,14 @@ async def running(roles: Sequence[Role]) -> AsyncIterator[None]:
             stop.set()
 
 
-async def settled(fleet: Fleet[Any], history: Sink) -> None:
-    """Wait until history has every rep that was published and the end of every command, but not for ever."""
+async def settled(fleet: Fleet[Any], loop: Embedded) -> None:
+    """Wait until history has all reps and ends of commands, and nobody has anything to say; but not for ever."""
+    history, stages = loop.history, wiring.stages(loop.settings)
     try:
         async with asyncio.timeout(SETTLE_S):
             while fleet.ledger.lost(await measured(history)) or await _unmatched(history):
+                await asyncio.sleep(LOOK_S)
+            while await settled_before(loop.log, stages) < math.inf:
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:
         return  # what is missing then is for the report to say
@@ -188,6 +195,7 @@ async def report(demo: Demo, fleet: Fleet[Any], loop: Embedded) -> Report:
         commands_by_rule=dict(sorted(Counter(str(row["rule"]) for row in commands.values()).items())),
         rep_to_command_ms=Percentiles.of(fleet, "end_set"),
         dead_letters=await loop.dead_letters(),
+        digest=await digest_of(loop.log),
     )
 
 
@@ -209,6 +217,8 @@ def table(report: Report) -> Table:
     """Draw the report for a person."""
     drawn = Table("what", "how many", title="what became of it")
     for name, value in msgspec.to_builtins(report).items():
+        if name == "digest":
+            continue  # a line of its own: as long as it is, a table would break it
         shown = ", ".join(f"{key} {count}" for key, count in value.items()) if isinstance(value, dict) else str(value)
         drawn.add_row(name.replace("_", " "), shown)
     return drawn

@@ -10,13 +10,11 @@ import typer
 from msgspec.structs import replace
 from rich.console import Console
 
-from spineloop import looking, policy_report
+from spineloop import looking, policy_report, wiring
 from spineloop.looking import Data, From, To
 from spineloop.settings import Settings, WrongSetting
 from streams.core import policy
-from streams.core.controller import Controller
 from streams.core.errors import Malformed
-from streams.core.planning import Planner
 from streams.core.policy import Policy
 from streams.core.records import NewRecord
 from streams.log import Log
@@ -138,19 +136,15 @@ async def _run(settings: Settings, asked: Asked) -> int:
 
 async def _recompute(log: Readable, settings: Settings, asked: Asked, chosen: Policy) -> Replayed:
     with looking.progress("replay") as advance:
-        return await replay(log, _stages(settings, chosen), asked.wanted, advance=advance)
+        return await replay(log, wiring.stages(settings, chosen), asked.wanted, advance=advance)
 
 
 async def _publish(log: Log, settings: Settings, asked: Asked, chosen: Policy) -> Replayed:
     again = _Again(log)
     with looking.progress("replay") as advance:
-        found = await replay(log, _stages(settings, chosen), asked.wanted, advance=advance, publish=again.take)
+        found = await replay(log, wiring.stages(settings, chosen), asked.wanted, advance=advance, publish=again.take)
     await again.finish()
     return found
-
-
-def _stages(settings: Settings, chosen: Policy) -> tuple[Controller, Planner]:
-    return Controller(chosen), Planner(chosen, settings.machine_catalogue())
 
 
 def _tell(found: Replayed, chosen: Policy) -> None:

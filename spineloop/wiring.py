@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,7 +31,9 @@ from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from dashboards.live.server import Page, PageSettings
-from ingest.bridge import Bridge, BridgeSettings, site_filter
+from ingest.arrival import Message
+from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
+from ingest.bridge import Log as BridgeLog
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import watched
@@ -39,6 +41,7 @@ from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
 from streams.core.planning import Planner
+from streams.core.policy import Policy
 from streams.core.records import Record
 from streams.core.topics import COMMAND
 from streams.engine import Engine, EngineSettings
@@ -49,6 +52,7 @@ MQTT_SESSION_S = 7 * 86_400
 """How long the broker keeps what the bridge has not taken, in s: longer than any outage that we want to survive."""
 
 _log = structlog.get_logger()
+M = TypeVar("M", bound=Message)
 
 DOWNLINK = "downlink"
 DOWNLINK_PACE = Pace(max_records=500, linger_s=0.0, longest_retry_s=1.0)
@@ -198,6 +202,19 @@ def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable
     return one
 
 
+def bridge(
+    connect: Callable[[], Awaitable[Machines[M]]],
+    log: BridgeLog,
+    meters: Meters,
+    *,
+    now_ms: Callable[[], int],
+    dead_letters_in_a_row: int,
+) -> Bridge[M]:
+    """Build a bridge alone, on whatever speaks like a connection and keeps like a log."""
+    settings = BridgeSettings(dead_letters_in_a_row=dead_letters_in_a_row)
+    return Bridge(connect, log, meters, now_ms=now_ms, settings=settings)
+
+
 def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
     """Carry what machines say into the log."""
     bridge = Bridge(
@@ -208,6 +225,12 @@ def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
         settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
     )
     return Role("ingest", bridge.run, lambda: bridge.ready)
+
+
+def stages(settings: Settings, chosen: Policy | None = None) -> tuple[Controller, Planner]:
+    """Return controller and planner as their roles run them, or under another policy."""
+    told = chosen or settings.policy()
+    return Controller(told), Planner(told, settings.machine_catalogue())
 
 
 def control(settings: Settings, log: Log, meters: Meters) -> Role:

@@ -18,22 +18,16 @@ from streams.checkpoint import State
 from streams.core import codec
 from streams.core.dead_letters import reason_of
 from streams.core.errors import Malformed
-from streams.core.plans import PlanMade
 from streams.core.records import NewRecord, Record, header
 from streams.core.stage import Stage
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
-from streams.digest import Digest, Recent, has_any
-from streams.reducer import REDRIVE, REDRIVEN, REPLAYED, Reducer
+from streams.digest import Digest, Recent
+from streams.reducer import Reducer
+from streams.settled import OUTPUTS, ends_of, is_copy, is_plan, oldest_since, settled_before
 from streams.stretch import Part, Readable, Wanted, check_known, closing, is_machine, parts
 
 SLICE_RECORDS = 500
 """Records that are reduced together: as many as the engine takes, although any number gives the same bytes."""
-
-OUTPUTS = (METRIC, COMMAND, PATIENT)
-"""Topics that hold nothing but outputs. Plans stand in the telemetry, between what machines said."""
-
-_COPIES = (REPLAYED, REDRIVE, REDRIVEN)
-_PLAN = f"spineloop.{PlanMade.__struct_config__.tag}.v1"
 
 Advance = Callable[[int, int], None]
 """Hears how many records are done, of how many."""
@@ -128,16 +122,16 @@ class _Work:
     async def done(self, stages: Sequence[Stage[Any, Any]], advance: Advance | None) -> Replayed:
         """Do it all; return what was found."""
         log, wanted = self._log, self._wanted
-        ends = await _ends(log, stages)
+        ends = await ends_of(log, stages)
         read = {stage.topic: await parts(log, wanted, stage.topic) for stage in stages}
         await check_known(log, wanted, read[TELEMETRY])
         first = {(topic, number): part.first for topic, each in read.items() for number, part in each.items()}
         not_done = _why_not(wanted, first)
         outputs: dict[str, dict[int, Part]] = {}
         if not_done is None:
-            settled_ms = await _settled_before(log, stages)
+            settled_ms = await settled_before(log, stages)
             outputs = {topic: await parts(log, Wanted(), topic) for topic in OUTPUTS}
-            self._limit_ms = min(settled_ms, await _oldest_since(log, ends))
+            self._limit_ms = min(settled_ms, await oldest_since(log, ends))
         total = sum(part.stop - part.first for each in (*read.values(), *outputs.values()) for part in each.values())
 
         def moved(records: int) -> None:
@@ -179,7 +173,7 @@ class _Work:
                     some = batch[start : start + self._slice]
                     for record, outputs in reducer.take([record for record in some if self._is_heard(stage, record)]):
                         await self._count(stage, record, outputs)
-                        if header(record, "ce_type") == _PLAN:
+                        if is_plan(record):
                             self._hear_said(record, plans)
                     moved(len(some))
 
@@ -219,7 +213,7 @@ class _Work:
 
     def _hear_said(self, record: Record, recent: Recent) -> None:
         """Add one output that stands in the log; what was written again, after a crash or by hand, counts once."""
-        if record.timestamp_ms >= self._limit_ms or not self._wanted.has(record) or has_any(record, _COPIES):
+        if record.timestamp_ms >= self._limit_ms or not self._wanted.has(record) or is_copy(record):
             return
         if _is_of(record, self._wanted) and recent.is_new(record):
             self._said.add(record)
@@ -285,46 +279,3 @@ def _why_not(wanted: Wanted, first: Mapping[tuple[str, int], int]) -> str | None
     if any(first.values()):
         return "retention has removed the beginning, and with it what states began with"
     return None
-
-
-Ends = Mapping[tuple[str, int], int]
-"""Offset of the next record, by topic and partition."""
-
-
-async def _ends(log: Readable, stages: Sequence[Stage[Any, Any]]) -> Ends:
-    return {
-        (stage.topic, number): end for stage in stages for number, (_, end) in (await log.bounds(stage.topic)).items()
-    }
-
-
-async def _oldest_since(log: Readable, ends: Ends) -> float:
-    """Return the time in ms of the oldest record that has come since, or infinity: what it leads to is not replayed."""
-    return min([await _oldest(log, topic, number, end) for (topic, number), end in ends.items()], default=float("inf"))
-
-
-async def _settled_before(log: Readable, stages: Sequence[Stage[Any, Any]]) -> float:
-    """Return the time in ms before which the log has all that stages say: no cause so old waits for its checkpoint.
-
-    The first stage is asked twice, for what the others told it meanwhile. If nothing waits, all of the log is settled.
-    """
-    return min([await _oldest_waiting(log, stage) for stage in (*stages, *stages[:1])])
-
-
-async def _oldest_waiting(log: Readable, stage: Stage[Any, Any]) -> float:
-    states = await log.bounds(stage.state_topic)
-    oldest_ms = []
-    for number, (first, _) in (await log.bounds(stage.topic)).items():
-        state = State(stage)
-        async with closing(log.read(stage.state_topic, number, None, states[number][1])) as batches:
-            async for entries in batches:
-                state.join(entries)
-        oldest_ms.append(await _oldest(log, stage.topic, number, max(first, state.position)))
-    return min(oldest_ms, default=float("inf"))
-
-
-async def _oldest(log: Readable, topic: str, number: int, start: int) -> float:
-    oldest_ms = float("inf")
-    async with closing(log.read(topic, number, start)) as batches:
-        async for records in batches:
-            oldest_ms = min(oldest_ms, *(record.timestamp_ms for record in records))
-    return oldest_ms

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import typer
 
+from loadtest.bench.__main__ import BENCHES
+from spineloop.cli import app
 from spineloop.pages import DOCS, PAGES, RULES
 from streams.core.catalogue import METRICS
 from streams.core.envelope import ENVELOPE
@@ -149,3 +152,45 @@ def test_every_name_in_the_text_exists(name: str, known_names: set[str]) -> None
     words = {word for told in NAME.findall((DOCS / name).read_text(encoding="utf-8")) for word in told.split(".")}
     assert len(words) >= 10
     assert words - {"py", "md", "toml", "sh"} <= known_names
+
+
+# --- commands
+
+
+def typed() -> Iterator[tuple[str, str]]:
+    """Return every call of ours that a page shows, in blocks and in the text, with the page."""
+    for file in (ROOT / "README.md", *DOCS.rglob("*.md")):
+        text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+        shown = [*re.findall(r"^(?:\$ )?((?:spineloop|scripts/\w+)\b(?!:).*)$", text, re.MULTILINE)]
+        shown += re.findall(r"`((?:spineloop|scripts/\w+) [^`\n]*)`", text)
+        for line in shown:
+            yield file.name, re.split(r"  +#| &$| #", line)[0].strip()
+
+
+TYPED = sorted(set(typed()))
+
+
+@pytest.mark.parametrize(("page", "line"), TYPED, ids=[f"{page}: {line}" for page, line in TYPED])
+def test_every_command_on_a_page_exists_with_its_options(page: str, line: str) -> None:
+    name, *words = re.sub(r"\[|\]|…|\.\.\.", " ", line).split()
+    if name.startswith("scripts/"):
+        assert (ROOT / name).is_file(), page
+    if name in {"scripts/bench", "scripts/demo"}:
+        known = set(re.findall(r"--[\w-]+", (ROOT / name).read_text(encoding="utf-8"))) | {"--no-page"}
+        assert {word for word in words if word.startswith("--")} <= known, page
+    if name == "scripts/bench":
+        assert {word for word in words if re.fullmatch(r"[a-z][a-z-]+", word)} <= BENCHES.keys(), page
+    if name == "spineloop":
+        command: Any = typer.main.get_command(app)
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        assert not getattr(command, "commands", {}) or not words or "|" in words[0], (page, words)
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--help"}
+        assert {word.partition("=")[0].rstrip(",") for word in words if word.startswith("--")} <= known, page
+
+
+def test_commands_are_found_where_they_stand() -> None:
+    #  the patterns must see what people write, or the test above proves nothing
+    assert len(TYPED) >= 30
+    assert ("tour.md", "spineloop replay --data ./data/tour") in TYPED
+    assert ("tour.md", "scripts/demo --seconds 40 --machines 12 --seed 7 --data ./data/tour") in TYPED

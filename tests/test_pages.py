@@ -275,3 +275,27 @@ def test_every_file_of_the_core_stands_in_the_list_of_its_files() -> None:
     listed = [name.strip() for row in rows for name in row.split(",")]
     files = {file.stem for file in (DOCS.parent / "streams" / "core").glob("*.py")} - {"__init__"}
     assert sorted(listed) == sorted(files)
+
+
+def test_every_file_that_the_list_of_rooms_names_is_there() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    told = text.partition("\n## The rooms around it, by what they do\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1].strip() for line in told.splitlines()[3:] if line.startswith("|")]
+    named = [
+        (room, name.strip())
+        for row in rows
+        for room, names in re.findall(r"`([\w/]+)/` ?([^;`]*)", row)
+        for name in names.split(",")
+        if name.strip()
+    ]
+    assert len(named) > 80
+    missing = [
+        (room, name)
+        for room, name in named
+        if not (
+            (DOCS.parent / room / name).is_dir()
+            if name.endswith("/")
+            else (DOCS.parent / room / f"{name}.py").is_file()
+        )
+    ]
+    assert missing == []

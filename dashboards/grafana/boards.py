@@ -122,6 +122,8 @@ def _variable(choice: Choice) -> builders.QueryVariable:
     )
     if choice.several:
         made = made.current(dashboard.VariableOption(selected=True, text=["All"], value=["$__all"]))
+        if not choice.hidden:  # hundreds of names would be looked for one by one
+            made = made.all_value(".*")
     return made.hide(dashboard.VariableHide.HIDE_VARIABLE) if choice.hidden else made
 
 

@@ -120,6 +120,7 @@ SHOWN = (
         ),
         steps=((None, "text"),),
         words=MODES,
+        every="1m",
         width=24,
         height=12,
     ),

@@ -63,6 +63,8 @@ class Shown:
         Colours of words among its values.
     window : str
         Time that it looks back, `5m` say, whatever the board shows.
+    every : str
+        Shortest time that one of its points stands for; else as many points as there is room for.
     total : str
         What a stat makes of its values: `lastNotNull`, `sum`.
     nothing : str
@@ -84,6 +86,7 @@ class Shown:
     height: int = 8
     words: Mapping[str, str] | None = None
     window: str = ""
+    every: str = ""
     total: str = "lastNotNull"
     nothing: str = ""
     links: tuple[tuple[str, str, str], ...] = ()
@@ -126,6 +129,8 @@ def _panel(shown: Shown) -> Panel:
         panel.mappings([_words(shown.words)])
     if shown.window:
         panel.time_from(shown.window)
+    if shown.every:
+        panel.interval(shown.every)
     if shown.nothing:
         panel.no_value(shown.nothing)
     for column, title, url in shown.links:

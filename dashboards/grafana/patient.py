@@ -7,6 +7,14 @@ from streams.core.policy import DEFAULT
 
 WHO = '"patient" = \'$patient\' AND "tenant" =~ /^$tenant$/'
 HERE = f'{WHO} AND "exercise" =~ /^$exercise$/ AND $timeFilter'
+AT_MACHINES = '"machine" =~ /^$machine$/'
+"""Only the machines of the patient: patients and sessions are fields, which are compared row by row, of 10 million
+points in a second. Machines are tags, and of these there are few. The list of sessions is compared last of all."""
+
+TOLD = (
+    '"rule", "evidence", "prescribed_load_N", "prescribed_reps", "prescribed_sets", "prescribed_window_lo", '
+    '"prescribed_window_hi", "prescribed_rest_s", "machine"'
+)
 BY_EXERCISE = 'GROUP BY "exercise", "side"'
 NAMED = "$tag_exercise, $tag_side: $col"
 
@@ -168,10 +176,9 @@ SHOWN = (
         unit="short",
         asked=(
             Asked(
-                text='SELECT "rule", "evidence", "prescribed_load_N", "prescribed_reps", '
-                '"prescribed_sets", "prescribed_window_lo", "prescribed_window_hi", "prescribed_rest_s", "machine" '
-                f'FROM {table("command")} WHERE "action" = \'prescribe\' AND "tenant" =~ /^$tenant$/ '
-                'AND "session" =~ /^$session$/ AND $timeFilter ORDER BY time DESC LIMIT 200',
+                text=f'SELECT {TOLD} FROM (SELECT {TOLD}, "session" FROM {table("command")} '  # see AT_MACHINES
+                f'WHERE "action" = \'prescribe\' AND "tenant" =~ /^$tenant$/ AND {AT_MACHINES} AND $timeFilter) '
+                'WHERE "session" =~ /^$session$/ ORDER BY time DESC LIMIT 200',
                 shape="table",
             ),
         ),
@@ -188,7 +195,7 @@ SHOWN = (
             Asked(
                 text='SELECT "machine", "exercise", "side", "sets", "reps", "valid_reps", "load_N", "pain_max", '
                 '"rpe_max", "ended_by", "all_sets_done", "incomplete", "rules_fired", "undefined", "session" '
-                f"FROM {table('session_summary')} WHERE {HERE} ORDER BY time DESC LIMIT 200",
+                f"FROM {table('session_summary')} WHERE {AT_MACHINES} AND {HERE} ORDER BY time DESC LIMIT 200",
                 shape="table",
             ),
         ),
@@ -222,10 +229,20 @@ PATIENT = Board(
             several=True,
         ),
         Choice(
+            name="machine",
+            means="Where the patient trains.",
+            query=f'SELECT DISTINCT("machine") FROM '  # a session that runs has no summary yet
+            f'(SELECT "patient", "machine" FROM {table("session_summary")} WHERE {WHO} AND time > now() - 730d), '
+            f'(SELECT "patient", "machine" FROM {table("rep")} WHERE {WHO} AND time > now() - 1h)',
+            several=True,
+            hidden=True,
+        ),
+        Choice(
             name="session",
             means="The sessions of the patient: commands name sessions, not patients.",
-            query=f'SELECT DISTINCT("session") FROM (SELECT "session" FROM {table("rep")} '
-            f"WHERE {WHO} AND time > now() - 730d)",
+            query=f'SELECT DISTINCT("session") FROM (SELECT "session" FROM {table("session_summary")} '
+            f"WHERE {WHO} AND {AT_MACHINES} AND time > now() - 730d), "
+            f'(SELECT "session" FROM {table("rep")} WHERE {WHO} AND {AT_MACHINES} AND time > now() - 1h)',
             several=True,
             hidden=True,
         ),

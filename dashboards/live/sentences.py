@@ -1,6 +1,7 @@
 """Sentences: what a command does and why, told to a person; numbers from its evidence, limits from the policy."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -131,7 +132,8 @@ def notice(name: str, detail: str) -> str:
     >>> notice("unacknowledged", "prescribe sent again")
     'Not confirmed by the machine: prescribe sent again.'
     """
-    return f"{NOTICES.get(name, name.replace('_', ' ').capitalize())}: {detail.replace('_', ' ')}."
+    told = re.sub(r"^1 messages\b", "1 message", detail.replace("_", " "))
+    return f"{NOTICES.get(name, name.replace('_', ' ').capitalize())}: {told}."
 
 
 def force_unit(unit: PositionUnit | None) -> str:

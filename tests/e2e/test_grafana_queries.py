@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from dashboards.grafana import alerts, builder
+from loadtest.grafana import Everything, Values, chosen, interpolated, offered_in
 from tests.core import story
 from tests.e2e.grafana_history import SLOW, Filled, filled
 
@@ -23,7 +24,6 @@ SINCE_MS = {"patient": 90 * DAY_MS}
 MANY_CHOICES = 40
 """Machines or patients that are tried until a panel shows something."""
 
-Values = Mapping[str, str | Sequence[str]]
 Numbers = dict[frozenset[tuple[str, str]], float]
 
 
@@ -33,28 +33,6 @@ async def history() -> AsyncIterator[Filled]:
         yield found
 
 
-def regex(values: Sequence[str]) -> str:
-    escaped = [re.sub(r"([\\^$*+?.()|\[\]{}/-])", r"\\\1", value) for value in values]
-    return f"({'|'.join(escaped)})" if len(escaped) > 1 else "".join(escaped)
-
-
-def interpolated(query: str, values: Values, since_ms: int, until_ms: int) -> str:
-    """Put in what Grafana puts in: the time, the interval, and the variables, escaped within /.../."""
-    query = query.replace("$timeFilter", f"time >= {since_ms}ms and time <= {until_ms}ms")
-    query = query.replace("$__interval_ms", "10000").replace("$__interval", "10s")
-    for name, chosen in values.items():
-        several = [chosen] if isinstance(chosen, str) else list(chosen)
-        query = re.sub(rf"/\^\${name}\$/", lambda _, some=several: f"/^{regex(some)}$/", query)  # type: ignore[misc]
-        query = query.replace(f"'${name}'", f"'{several[0] if several else ''}'")
-    assert "$" not in re.sub(r"\$/", "", query), query
-    return query
-
-
-def found_in(series: Sequence[dict[str, Any]]) -> list[str]:
-    """Return what a variable's query offers: the last column, as Grafana takes it."""
-    return sorted({str(row[1]) for one in series for row in one["values"]})
-
-
 async def choices(history: Filled, board: dict[str, Any]) -> Sequence[Values]:
     """Return every way to choose: one value of a single variable, all values of a multiple one."""
     ways: list[dict[str, str | Sequence[str]]] = [{}]
@@ -62,12 +40,9 @@ async def choices(history: Filled, board: dict[str, Any]) -> Sequence[Values]:
         longer: list[dict[str, str | Sequence[str]]] = []
         for way in ways:
             query = interpolated(variable["query"], way, 0, history.until_ms)
-            offered = found_in(await history.ask(query))
-            longer += (
-                [way | {variable["name"]: offered}]
-                if variable["multi"]
-                else [way | {variable["name"]: one} for one in offered]
-            )
+            offered = offered_in(await history.ask(query))
+            ones: Sequence[str | Sequence[str]] = [chosen(variable, offered)] if variable["multi"] else offered
+            longer += [way | {variable["name"]: one} for one in ones]
         ways = longer
     return ways[:MANY_CHOICES]
 
@@ -288,6 +263,18 @@ def test_the_alerts_are_all_that_was_asked_for() -> None:
     asked_for = {"machine-silent", "stop-issued", "command-unacknowledged", "dead-letters-rising", "lag-rising"}
     asked_for |= {"history-failing", "broker-dropping"}
     assert asked_for <= {alert.uid for alert in alerts.ALERTS}
+
+
+def test_what_a_board_says_for_all_is_what_the_runner_puts_in() -> None:
+    told = {
+        (uid, one["name"]): one.get("allValue")
+        for uid, board in BOARDS.items()
+        for one in board["templating"]["list"]
+        if one["multi"]
+    }
+    assert {told.pop(("patient", name)) for name in ("machine", "session")} == {None}  # those of the patient only
+    assert set(told.values()) == {Everything.pattern}
+    assert interpolated('"site" =~ /^$site$/', {"site": Everything(["a", "b"])}, 0, 1) == '"site" =~ /^.*$/'
 
 
 def test_the_runner_escapes_as_grafana_does() -> None:

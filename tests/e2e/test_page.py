@@ -19,6 +19,7 @@ from streams.core import policy
 from streams.core.controller import Controller
 from streams.core.dead_letters import dead_letter
 from streams.core.records import NewRecord
+from streams.core.telemetry import ButtonPressed
 from streams.core.topics import TELEMETRY
 from streams.engine import Engine, EngineSettings
 from tests.shell import clinic
@@ -129,6 +130,27 @@ async def test_a_fleet_of_five_hundred_fits_the_screen_and_can_be_read(
             "names => names.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.textContent)",
         )
         assert cut_off == []
+
+
+@pytest.mark.parametrize("first", ["alarm", "filter"])
+async def test_the_machine_in_trouble_among_five_hundred_is_two_clicks_away_and_says_why_in_one_sentence(
+    log: SqliteLog, browser: Browser, first: str
+) -> None:
+    told = [one for one in clinic.fleet(500) if not isinstance(one[1], ButtonPressed)]
+    well = [one for one in told if one[2] > NOW_MS - 30_000]  # nobody is silent either
+    await log.append(clinic.whole([*well, *clinic.session("acme/south/hip-7", STEADY, stop=True)]))
+    async with page_on(log) as page, tab_at(browser, page.url) as tab:
+        await expect(tab.get_by_role("link", name=re.compile("hip-7")).first).to_be_visible()
+        if first == "filter":
+            await tab.get_by_role("button", name=re.compile("^Need attention 1$")).click()  # one
+            await tab.locator(".tile").click()  # and two
+        else:
+            await tab.locator("#alarms").get_by_role("link", name="south/hip-7").click()  # one is enough
+        await expect(tab.locator("h1")).to_have_text("hip-7")
+        commands = tab.locator(".card", has=tab.get_by_role("heading", name="Commands"))
+        why = commands.get_by_text("Machine stopped and locked: the stop button was pressed.", exact=True)
+        await expect(why).to_be_visible()
+        await expect(why).to_be_in_viewport()
 
 
 async def test_filters_and_search_find_machines_and_patients(log: SqliteLog, browser: Browser) -> None:

@@ -11,9 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.bench import bridge, end_to_end, engine, stories
+from adaptors.points import Point
+from dashboards.grafana import alerts, builder
+from loadtest import grafana
+from loadtest.bench import bridge, end_to_end, engine, many_points, stories
 from loadtest.bench.__main__ import measured
 from loadtest.bench.lap import Unfinished, Watch
+from loadtest.bench.many_points import SESSION
 from loadtest.bench.report import Effort, Report, Run, Spread
 from loadtest.bench.stories import Said
 from loadtest.child import Program, running
@@ -135,3 +139,25 @@ def test_a_bench_is_one_command_with_a_report_and_an_unknown_one_is_refused(tmp_
     report = msgspec.json.decode((tmp_path / "report.json").read_bytes(), type=Report)
     assert (list(report.benches), report.is_void) == (["features"], False)
     assert subprocess.run([*command, "futures"], check=False).returncode == 2
+
+
+def test_a_history_of_weeks_has_every_point_once_and_ends_now() -> None:
+    place = (("machine", "m1"), ("site", "s1"), ("tenant", "t1"))
+    shapes = {kind: [Point(kind, place, {"load_N": 1.0, "session": "s", "note": '50 % "'}, 0)] for kind in SESSION}
+    stage = (("name", "lag"), ("stage", "control"))
+    shapes["meter"] = [Point("meter", stage, {"value": 1.0, "increase": 2.0}, 0)]
+    now_ns = 1_790_000_000_000_000_000
+    told = list(many_points.lines(shapes, 5_000, now_ns))
+    assert len(told) == 5_000
+    places = [(line.partition(" ")[0], line.rpartition(" ")[2]) for line in told]
+    assert len(set(places)) == 5_000
+    assert max(int(at_ns) for _, at_ns in places) == now_ns
+    assert {head.partition(",")[0] for head, _ in places} == {*SESSION, "meter"}
+    assert {'note="50 % \\""' in line for line in told if not line.startswith("meter")} == {True}
+
+
+def test_the_queries_that_are_timed_are_all_that_boards_and_alerts_ask() -> None:
+    assert grafana.boards() == {board.uid: builder.board_json(board) for board in builder.BOARDS}
+    assert [one.query for one in grafana.alerts()] == [one.query for alert in alerts.ALERTS for one in alert.asked]
+    asked = sum(len(list(grafana.panels(board))) for board in grafana.boards().values())
+    assert asked > 60

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,20 @@ def every_query() -> Iterator[str]:
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_are_what_the_tables_say(name: str) -> None:
     assert (builder.HERE / name).read_text(encoding="utf-8") == FILES[name], "run scripts/dashboards"
+
+
+def test_a_board_that_was_edited_by_hand_is_noticed_and_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builder, "HERE", tmp_path)
+    builder.write()
+    file = tmp_path / "boards" / "fleet.json"
+    file.write_text(file.read_text(encoding="utf-8").replace("Machines online", "My machines"), encoding="utf-8")
+    assert [name for name, text in FILES.items() if (tmp_path / name).read_text(encoding="utf-8") != text] == [
+        "boards/fleet.json"
+    ]
+    builder.write()
+    assert file.read_text(encoding="utf-8") == FILES["boards/fleet.json"]
 
 
 def test_there_are_no_boards_but_those_of_the_tables() -> None:

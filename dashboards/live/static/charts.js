@@ -50,10 +50,11 @@ function repAxis(x, last, y) {
   return found;
 }
 
-function limitLine(y, value, text, kind) {
+/** A line with its name at the left, or at the right where the left is taken. */
+function limitLine(y, value, text, kind, right = false) {
   return [
     h("line", { class: `limit ${kind}`, x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value) }),
-    h("text", { class: `limit-text ${kind}`, x: LEFT + 5, y: y(value) - 5 }, text),
+    h("text", { class: `limit-text ${kind}${right ? " end" : ""}`, x: right ? W - RIGHT - 5 : LEFT + 5, y: y(value) - 5 }, text),
   ];
 }
 
@@ -158,7 +159,7 @@ export const rangeBars = sized("half", (reps, limits, target) => {
         kind === "far" && h("path", { class: "mark", d: `M${x(rep.n) - 4} ${up + 11}l4 -5l4 5` }),
       ];
     }),
-    limitLine(y, 100, "prescribed", "own"),
+    limitLine(y, 100, "prescribed", "own", Boolean(end) && x(end.n) < LEFT + 110),
     end && h("text", { class: "value mid", x: x(end.n), y: y(Math.min(end.rom, top)) - 6 }, pct(end.rom)),
     repAxis(x, last, H - 8));
 });
