@@ -1,9 +1,11 @@
 """The command line of loadtest: what is simulated to be proved, with a seed, and exit 1 if it is not."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -64,6 +66,38 @@ def truth(
     from loadtest import scoring  # noqa: PLC0415 - not needed for anything else here
 
     raise typer.Exit(scoring.run(seed, patients, report))
+
+
+@app.command()
+def chaos(
+    seed: Seed = 0,
+    seconds: Annotated[float, typer.Option(min=30.0, help="How long things break.")] = 120.0,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 100.0,
+    report: Report = None,
+) -> None:
+    """Break everything on real servers, as a seed says; exit 1 if anything was lost, doubled, stale or disordered."""
+    from loadtest.chaos import campaign as breaking  # noqa: PLC0415 - starts servers; not needed for anything else here
+    from loadtest.chaos.faults import schedule  # noqa: PLC0415
+
+    _console.print(f"seed {seed}", *(blow.told() for blow in schedule(seed, seconds)), sep="\n", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("chaos", total=1.0)
+
+        def told(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=share)
+
+        done = asyncio.run(breaking.run(seed, seconds, rate, told))
+    if report is not None:
+        done.write(report)
+    for name, value in msgspec.structs.asdict(done).items():
+        if name not in {"schedule", "findings", "tails"}:
+            _console.print(f"{name} {value}", markup=False)
+    for one in done.findings[:PRINTED]:
+        _console.print(f"{one.kind} {one.where}: {one.record}", markup=False)
+    if done.tails:
+        _console.print(done.tails, markup=False)
+    raise typer.Exit(not done.is_clean)
 
 
 def _bar() -> Progress:
