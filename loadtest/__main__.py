@@ -100,6 +100,39 @@ def chaos(
     raise typer.Exit(not done.is_clean)
 
 
+@app.command()
+def rebalances(
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(min=1, help="How often a worker joins or leaves.")] = 100,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 60.0,
+    instances: Annotated[bool, typer.Option(help="Workers have fixed names in their group.")] = True,
+    report: Report = None,
+) -> None:
+    """Let a controller join and leave; exit 1 if a partition was silent for more than 3 s."""
+    from loadtest.chaos import rebalances as sharing  # noqa: PLC0415 - starts servers; not needed for anything else here
+
+    chosen = {} if instances else {"instance": ""}
+    done = asyncio.run(sharing.run(seed, count, rate, **chosen))
+    if report is not None:
+        done.write(report)
+    _console.print(f"reps {done.reps}, longest silence without a rebalance {done.quiet_s} s")
+    _console.print(f"longest at each coming {done.silences_s[::2]}, at each going {done.silences_s[1::2]}, in s")
+    _console.print(f"rebalances {done.rebalances}, longest silence {done.longest_s} s, at most {sharing.AIM_S} s")
+    raise typer.Exit(done.longest_s > sharing.AIM_S)
+
+
+@app.command()
+def sabotage() -> None:
+    """Take each promise out of a copy of the sources; exit 1 if no test notices one."""
+    from loadtest.chaos import sabotage as spoiling  # noqa: PLC0415 - not needed for anything else here
+
+    missed = 0
+    for one, failed in spoiling.committed():
+        _console.print(f"{one.promise}: {', '.join(failed) or 'NOT NOTICED'}", markup=False)
+        missed += not failed
+    raise typer.Exit(bool(missed))
+
+
 def _bar() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True)
