@@ -1,5 +1,6 @@
 """The command line of loadtest: what is simulated to be proved, with a seed, and exit 1 if it is not."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +94,71 @@ def fuzz(
         _console.print(one, markup=False)
     _console.print(f"{time.perf_counter() - started_s:.0f} s")
     raise typer.Exit(bool(account.wrong))
+
+
+@app.command()
+def chaos(
+    seed: Seed = 0,
+    seconds: Annotated[float, typer.Option(min=30.0, help="How long things break.")] = 120.0,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 100.0,
+    report: Report = None,
+) -> None:
+    """Break everything on real servers, as a seed says; exit 1 if anything was lost, doubled, stale or disordered."""
+    from loadtest.chaos import campaign as breaking  # noqa: PLC0415 - starts servers; not needed for anything else here
+    from loadtest.chaos.faults import schedule  # noqa: PLC0415
+
+    _console.print(f"seed {seed}", *(blow.told() for blow in schedule(seed, seconds)), sep="\n", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("chaos", total=1.0)
+
+        def told(what: str, share: float) -> None:
+            bar.update(task, description=what, completed=share)
+
+        done = asyncio.run(breaking.run(seed, seconds, rate, told))
+    if report is not None:
+        done.write(report)
+    for name, value in msgspec.structs.asdict(done).items():
+        if name not in {"schedule", "findings", "tails"}:
+            _console.print(f"{name} {value}", markup=False)
+    for one in done.findings[:PRINTED]:
+        _console.print(f"{one.kind} {one.where}: {one.record}", markup=False)
+    if done.tails:
+        _console.print(done.tails, markup=False)
+    raise typer.Exit(not done.is_clean)
+
+
+@app.command()
+def rebalances(
+    seed: Seed = 0,
+    count: Annotated[int, typer.Option(min=1, help="How often a worker joins or leaves.")] = 100,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 60.0,
+    instances: Annotated[bool, typer.Option(help="Workers have fixed names in their group.")] = True,
+    report: Report = None,
+) -> None:
+    """Let a controller join and leave; exit 1 if a partition was silent for more than 3 s."""
+    from loadtest.chaos import rebalances as sharing  # noqa: PLC0415 - starts servers; not needed for anything else here
+
+    chosen = {} if instances else {"instance": ""}
+    done = asyncio.run(sharing.run(seed, count, rate, **chosen))
+    if report is not None:
+        done.write(report)
+    _console.print(f"reps {done.reps}, longest silence without a rebalance {done.quiet_s} s")
+    _console.print(f"longest at each coming {done.silences_s[::2]}, at each going {done.silences_s[1::2]}, in s")
+    _console.print(f"rebalances {done.rebalances}, longest silence {done.longest_s} s, at most {sharing.AIM_S} s")
+    raise typer.Exit(done.longest_s > sharing.AIM_S)
+
+
+@app.command()
+def sabotage() -> None:
+    """Take each promise out of a copy of the sources; exit 1 if no test notices one."""
+    from loadtest.chaos import sabotage as spoiling  # noqa: PLC0415 - not needed for anything else here
+
+    missed = 0
+    for one, failed in spoiling.committed():
+        _console.print(f"{one.promise}: {', '.join(failed) or 'NOT NOTICED'}", markup=False)
+        missed += not failed
+    raise typer.Exit(bool(missed))
 
 
 def _bar() -> Progress:

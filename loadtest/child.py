@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -67,6 +68,11 @@ class Child:
         return self._started().poll()
 
     @property
+    def has_started(self) -> bool:
+        """Whether it has been started at all."""
+        return self._process is not None
+
+    @property
     def is_running(self) -> bool:
         """Whether the process has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
@@ -81,6 +87,16 @@ class Child:
                 await self._answer()
         except TimeoutError:
             raise self._failed(f"no answer within {self.program.start_limit_s:g} s") from None
+
+    def launch(self) -> None:
+        """Start the program and wait for nothing: whoever starts it while its servers are away wants that."""
+        if self.is_running:
+            raise RuntimeError(f"{self.program.name} is running already")
+        self._spawn()
+
+    def tell(self, what: signal.Signals) -> None:
+        """Send the process a signal; one that has ended hears nothing."""
+        self._started().send_signal(what)
 
     async def kill(self) -> None:
         """End the process as a crash does (SIGKILL), and return when it is gone."""

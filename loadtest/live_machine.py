@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from typing import Generic
 
-from loadtest.disturbance import Disturbance
+from loadtest.disturbance import Delivery, Disturbance
 from loadtest.link import Connect, Link, M
 from loadtest.machine import Machine
 from loadtest.outbox import Outbox
@@ -78,6 +78,7 @@ class LiveMachine(Generic[M]):
         self._online: Online | None = None
         self._link: Link[M] | None = None
         self._alarm: asyncio.Future[None] | None = None
+        self._said_s = 0.0
         self._is_finishing = False
         self._saying_again: set[str] = set()
         self._in_reach = asyncio.Event()
@@ -114,14 +115,19 @@ class LiveMachine(Generic[M]):
         while not self._machine.done:
             step = self._disturbance.step(self._now_ms())
             self._put_in_reach(is_offline=self._disturbance.is_offline and not self._is_finishing)
-            for delivery in step.deliveries:
-                self._outbox.put(delivery.message, at_s + delivery.delay_s / self._tempo.speed)
+            self._put(step.deliveries, at_s)
             at_s += self._tempo.wait_s(step.delay_s)
             await self._outbox.room()
             if self._barrier is not None:
                 await self._outbox.empty()
             await self._sleep_until(at_s)
         self._outbox.end()
+
+    def _put(self, deliveries: Sequence[Delivery], at_s: float) -> None:
+        """Hand on what is said now; when the machine is behind its time, not before what it said earlier."""
+        self._said_s = max(self._said_s, at_s)
+        for delivery in deliveries:
+            self._outbox.put(delivery.message, self._said_s + delivery.delay_s / self._tempo.speed)
 
     async def _sleep_until(self, at_s: float) -> None:
         if self._is_finishing or at_s <= self._loop.time():
@@ -221,8 +227,7 @@ class LiveMachine(Generic[M]):
 
     def _answer(self, command: Command) -> None:
         for ack in self._machine.receive(command, self._now_ms()):
-            for delivery in self._disturbance.disturb(ack):
-                self._outbox.put(delivery.message, self._loop.time() + delivery.delay_s / self._tempo.speed)
+            self._put(self._disturbance.disturb(ack), self._loop.time())
 
     async def _say_again(self, command: Command) -> None:
         """Say again what a command asks for, and then answer: one message at a time, each when nothing new waits."""

@@ -148,7 +148,7 @@ class Machine:
             The machine's own idea of the log's time, in ms since 1970.
         """
         self._own_ms = now_ms
-        self._ledger.received[self.key, command.command_id] += 1
+        self._ledger.hear(self.key, command, now_ms)
         answer = self._answers.earlier(command.command_id)
         if answer is not None:
             return self._acknowledge(command, answer)
@@ -302,7 +302,7 @@ class Machine:
         return self._acknowledgement(command, answer)
 
     def _obey(self, command: Command) -> Answer:
-        self._ledger.effects[self.key, command.command_id] += 1
+        self._ledger.obey(self.key, command)
         self._programme = programmes.obeyed(self._programme, command)
         visit = self._visit
         if self._programme.locked:

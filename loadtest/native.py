@@ -133,7 +133,9 @@ async def certificates(folder: Path, *names: str) -> None:
 
 
 @asynccontextmanager
-async def kafka(*, klib: Path = KLIB, session_timeout_ms: int | None = None) -> AsyncIterator[Server]:
+async def kafka(
+    *, klib: Path = KLIB, session_timeout_ms: int | None = None, advertised_port: int | None = None
+) -> AsyncIterator[Server]:
     """Run a Kafka broker that is its own controller.
 
     Parameters
@@ -143,12 +145,14 @@ async def kafka(*, klib: Path = KLIB, session_timeout_ms: int | None = None) -> 
     session_timeout_ms : int, optional
         How long after a kill the restarted broker is kept out. As shipped it answers after about 14 s; with 2000,
         after about 5 s.
+    advertised_port : int, optional
+        Where clients are told to come, if that is not where it listens: the port of a proxy.
     """
     java = installed("java", package="openjdk-17-jre-headless")
     classpath = jars(klib)
     with temporary_folder() as folder:
         port, controller_port = free_port(), free_port()
-        properties = kafka_properties(port, controller_port, folder, session_timeout_ms)
+        properties = kafka_properties(port, controller_port, folder, session_timeout_ms, advertised_port)
         configuration = written(folder / "server.properties", properties)
         await format_storage((java, *JVM, "-cp", classpath), configuration)
         program = Program(
@@ -163,12 +167,18 @@ async def kafka(*, klib: Path = KLIB, session_timeout_ms: int | None = None) -> 
 
 
 @asynccontextmanager
-async def influxdb() -> AsyncIterator[Server]:
-    """Run an InfluxDB 1.x."""
+async def influxdb(disk: Path | None = None) -> AsyncIterator[Server]:
+    """Run an InfluxDB 1.x.
+
+    Parameters
+    ----------
+    disk : Path, optional
+        Where its data goes, if not into a temporary folder: a small disk, say.
+    """
     executable = installed("influxd", package="influxdb")
     with temporary_folder() as folder:
         port, backup_port = free_port(), free_port()
-        configuration = written(folder / "influxdb.conf", influxdb_conf(port, backup_port, folder))
+        configuration = written(folder / "influxdb.conf", influxdb_conf(port, backup_port, disk or folder))
         program = Program(
             name="influxdb",
             command=(executable, "-config", str(configuration)),
@@ -199,12 +209,18 @@ def wall_conf(inside: int, outside: int, folder: Path) -> str:
     return shipped.configuration("mosquitto/wall.conf", values)
 
 
-def kafka_properties(port: int, controller_port: int, folder: Path, session_timeout_ms: int | None = None) -> str:
+def kafka_properties(
+    port: int,
+    controller_port: int,
+    folder: Path,
+    session_timeout_ms: int | None = None,
+    advertised_port: int | None = None,
+) -> str:
     """Give the shipped server.properties our addresses and data directory, and if asked another session timeout."""
-    listeners = f"INSIDE://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}"
+    controller = f"CONTROLLER://{LOOPBACK}:{controller_port}"
     values = {
-        "listeners": listeners,
-        "advertised.listeners": listeners,
+        "listeners": f"INSIDE://{LOOPBACK}:{port},{controller}",
+        "advertised.listeners": f"INSIDE://{LOOPBACK}:{advertised_port or port},{controller}",
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
         "log.dirs": str(folder / "data"),
     }

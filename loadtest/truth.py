@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from streams.core.codec import message_id, type_name
+from streams.core.commands import Command
 from streams.core.telemetry import Ack, CommandRejected, Telemetry
 
 
@@ -54,6 +55,10 @@ class Ledger:
         How often a command reached its machine, and how often it changed what the machine holds to.
     answers : dict
         Every acknowledgement of a command, in order; `applied`, `expired` or `rejected: reason`.
+    heard_ms : dict of (machine, command id) to int
+        When a machine first got a command, by its own idea of the log's time.
+    obeyed : dict of str to list of Command
+        What took effect at each machine, in that order.
     reboots : Counter of str
         By machine.
 
@@ -76,6 +81,8 @@ class Ledger:
         self.received: Counter[CommandKey] = Counter()
         self.effects: Counter[CommandKey] = Counter()
         self.answers: defaultdict[CommandKey, list[str]] = defaultdict(list)
+        self.heard_ms: dict[CommandKey, int] = {}
+        self.obeyed: defaultdict[str, list[Command]] = defaultdict(list)
         self.reboots: Counter[str] = Counter()
 
     def publish(self, machine: str, message: Telemetry, *, is_delayed: bool = False) -> None:
@@ -101,6 +108,16 @@ class Ledger:
             self.published[name] = type_name(message)
         else:
             self.duplicated.add(name)
+
+    def hear(self, machine: str, command: Command, now_ms: int) -> None:
+        """Note that a command reached its machine, which believes that it is `now_ms`."""
+        self.received[machine, command.command_id] += 1
+        self.heard_ms.setdefault((machine, command.command_id), now_ms)
+
+    def obey(self, machine: str, command: Command) -> None:
+        """Note that a command takes effect."""
+        self.effects[machine, command.command_id] += 1
+        self.obeyed[machine].append(command)
 
     def answer(self, machine: str, ack: Ack) -> None:
         """Note how a machine answered a command."""

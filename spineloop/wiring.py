@@ -356,11 +356,6 @@ def all_roles(settings: Settings, log: Log, sink: Sink, meters: Meters) -> list[
     return [*(build(settings, log, meters) for build in WITH_LOG.values()), history(settings, log, sink, meters)]
 
 
-def stages(settings: Settings) -> tuple[Controller, Planner]:
-    """Build the reducers alone."""
-    return Controller(settings.policy()), Planner(settings.policy(), settings.machine_catalogue())
-
-
 def is_sqlite(settings: Settings) -> bool:
     """Tell whether the log is a file."""
     return urlsplit(settings.log_url).scheme == "sqlite"

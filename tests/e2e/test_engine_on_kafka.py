@@ -10,6 +10,7 @@ import pytest
 
 from loadtest import stack
 from loadtest.child import Child, running
+from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, until
 from loadtest.roster import assemble
 from loadtest.stack import PARTITIONS, Stack
 from loadtest.truth import Ledger
@@ -19,7 +20,6 @@ from streams.core.records import NewRecord
 from streams.core.telemetry import Telemetry
 from streams.core.topics import COMMAND, CONTROLLER_STATE, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
-from tests.e2e.oracle import everything, expected, fill, found, is_covered, log_of, until
 
 SAID_BY_CONTROL = (METRIC, COMMAND, PATIENT)
 NEVER_S = "60"

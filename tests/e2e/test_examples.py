@@ -24,6 +24,7 @@ from adaptors.kafka_log import open_kafka_log
 from adaptors.kafka_topics import create_topics
 from adaptors.sqlite_log import open_sqlite_log
 from loadtest import native
+from loadtest.oracle import everything, until
 from loadtest.stack import spineloop
 from spineloop import embedded, wiring
 from spineloop.contract_of_log import IN_LOG, headers_schema
@@ -39,7 +40,6 @@ from streams.core.records import JSON_TYPE, NewRecord, Record, cloud_event, head
 from streams.core.results import RepMeasured, SetSummarised
 from streams.core.telemetry import CommandApplied, CommandRejected, Offline, Rep, Telemetry
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, TELEMETRY
-from tests.e2e.oracle import everything, until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MACHINE = "acme/north/row-1"

@@ -15,6 +15,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from adaptors.kafka_log import open_kafka_log
 from loadtest import faust_worker, stack
 from loadtest.child import running
+from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, until
 from loadtest.stack import Stack
 from streams.checkpoint import Kept
 from streams.core.controller import Controller
@@ -24,7 +25,6 @@ from streams.core.stage import Stage
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY, LogTopic
 from streams.engine import EngineSettings
 from streams.log import Log
-from tests.e2e.oracle import everything, expected, fill, found, is_covered, log_of, until
 from tests.e2e.test_engine_on_kafka import telling
 
 WRITTEN = (METRIC, COMMAND, PATIENT, DEAD_LETTER, TELEMETRY)

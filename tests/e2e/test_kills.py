@@ -14,6 +14,7 @@ from loadtest.child import Child
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
 from loadtest.kept import KeptOnDisk
+from loadtest.oracle import everything, expected, found, is_covered, log_of, until
 from spineloop import wiring
 from spineloop.wiring import ROLES
 from streams.core import codec
@@ -22,7 +23,6 @@ from streams.core.planning import Planner
 from streams.core.results import CommandClosed, RepMeasured
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
-from tests.e2e.oracle import everything, expected, found, is_covered, log_of, until
 
 KILLS = 20
 SEED = 20_261_123

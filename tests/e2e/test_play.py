@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from loadtest import native
+from loadtest.oracle import everything, until
 from loadtest.stack import spineloop
 from spineloop import embedded, retold, wiring
 from spineloop.demo import running
@@ -26,7 +27,6 @@ from streams.core.records import NewRecord, cloud_event
 from streams.core.telemetry import CommandRejected, Heartbeat, Offline, Online, Rep, SessionEnded, SetEnded, Telemetry
 from streams.core.topics import COMMAND, METRIC, TELEMETRY
 from tests.core.recordings import BOTTOM_M, LOAD_N, ROM_M, Recorded, lift, recorded
-from tests.e2e.oracle import everything, until
 
 MACHINE, PATIENT = "acme/north/m1", "acme/p1"
 TOLD = Recorded(

@@ -14,6 +14,7 @@ import pytest
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from loadtest import stack
+from loadtest.oracle import log_of
 from loadtest.stack import Stack
 from spineloop import redriving, wiring
 from spineloop.exporting import export
@@ -30,7 +31,6 @@ from streams.reducer import REDRIVEN
 from streams.replay import replay
 from streams.stretch import At, OutOfRange, Readable, Wanted
 from streams.what_if import compare
-from tests.e2e.oracle import log_of
 from tests.shell import week
 from tests.shell.week import as_it_was, everything
 

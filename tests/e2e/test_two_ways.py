@@ -9,6 +9,7 @@ import msgspec
 
 from adaptors.points import Point
 from loadtest import stack
+from loadtest.oracle import everything, log_of, until
 from spineloop import embedded, wiring
 from spineloop.demo import running
 from spineloop.embedded import Embedding
@@ -20,7 +21,6 @@ from streams.core.records import header
 from streams.core.topics import COMMAND, METRIC, PATIENT
 from streams.log import Log
 from tests.e2e.lockstep import run_in_lockstep
-from tests.e2e.oracle import everything, log_of, until
 
 TIMES = ("at_ms", "began_ms", "issued_ms", "expires_ms")
 """What may differ: each run has its own clock."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from adaptors import sqlite_file
 from adaptors.sqlite_log import open_sqlite_log
 from loadtest.bench import stories
+from loadtest.oracle import is_covered
 from spineloop.embedded import PARTITIONS
 from spineloop.settings import Settings
 from streams.core.controller import Controller
@@ -20,7 +21,6 @@ from streams.core.telemetry import SessionRequested
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
 from streams.stretch import Readable
-from tests.e2e.oracle import is_covered
 from tests.shell.counts import Counts
 
 START_MS = 1_790_000_000_000

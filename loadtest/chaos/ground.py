@@ -1,0 +1,122 @@
+"""Ground: servers, proxies and workers of a campaign, and the eye that keeps on them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+
+from loadtest import native
+from loadtest.chaos.disk import Disk, small_disk
+from loadtest.chaos.proxy import Proxy, proxied
+from loadtest.chaos.worker import Worker
+from loadtest.child import Child
+from loadtest.native import Server
+from loadtest.probes import LOOPBACK
+from loadtest.stack import Stack
+from spineloop import wiring
+
+WORKERS: Sequence[tuple[str, int]] = (
+    ("ingest", 0),
+    ("control", 0),
+    ("control", 1),
+    ("plan", 0),
+    ("history", 0),
+    ("history", 1),
+    ("downlink", 0),
+)
+"""Who works all the time: several of those whose partitions can move."""
+
+GUESTS: Sequence[tuple[str, int]] = (("control", 2), ("history", 2))
+"""Who joins and leaves."""
+
+LOOK_S = 0.2
+START_S = 90.0
+"""Longest time in s until all workers answer for the first time, on a machine that is busy with others."""
+
+KAFKA_SESSION_MS = 2_000
+"""How soon a killed Kafka is let in again, in ms: what is tested is the workers, not how patient its controller is."""
+
+SERVER_OF: Mapping[str, str] = {"machines": "mosquitto", "roles": "mosquitto", "log": "kafka", "history": "influxdb"}
+"""Which server each link leads to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Everything that can break.
+
+    `stack` is how workers see the servers, `at_machines` how machines see the broker; both through `links`.
+    """
+
+    stack: Stack
+    at_machines: Server
+    servers: Mapping[str, Child]
+    broker: Server
+    links: Mapping[str, Proxy]
+    workers: Mapping[str, Worker]
+    disk: Disk
+
+    async def keep(self) -> None:
+        """Start again what has ended, for ever."""
+        while True:
+            for worker in self.workers.values():
+                worker.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def answer(self) -> None:
+        """Wait until every wanted worker answers."""
+        async with asyncio.timeout(START_S):
+            for worker in self.workers.values():
+                while worker.is_wanted and not await worker.child.program.answers():
+                    await asyncio.sleep(LOOK_S)
+
+
+@asynccontextmanager
+async def prepared(**chosen: str) -> AsyncIterator[Ground]:
+    """Start servers behind proxies, and workers; all are gone after the block."""
+    async with AsyncExitStack() as stops:
+        enter = stops.enter_async_context
+        log_port = native.free_port()
+        disk = await enter(small_disk())
+        broker = await enter(native.mosquitto())
+        log = await enter(native.kafka(session_timeout_ms=KAFKA_SESSION_MS, advertised_port=log_port))
+        history = await enter(native.influxdb(disk.folder))
+        ports = {
+            "machines": (native.free_port(), broker.port),
+            "roles": (native.free_port(), broker.port),
+            "log": (log_port, log.port),
+            "history": (native.free_port(), history.port),
+        }
+        links = {name: await enter(proxied(*both)) for name, both in ports.items()}
+        folder = stops.enter_context(native.temporary_folder())
+        stack = Stack(_by(broker, links["roles"]), _by(log, links["log"]), _by(history, links["history"]), folder)
+        await wiring.create_topics(stack.settings())
+        workers = {
+            worker.name: worker
+            for group, is_wanted in ((WORKERS, True), (GUESTS, False))
+            for name, number in group
+            for worker in [Worker(stack.role(name, number, **chosen), is_wanted=is_wanted)]
+        }
+        ground = Ground(
+            stack=stack,
+            at_machines=_by(broker, links["machines"]),
+            servers={"mosquitto": broker.process, "kafka": log.process, "influxdb": history.process},
+            broker=broker,
+            links=links,
+            workers=workers,
+            disk=disk,
+        )
+        keeping = asyncio.create_task(ground.keep())
+        try:
+            await ground.answer()
+            yield ground
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+            await asyncio.gather(*(worker.stop() for worker in workers.values()))
+
+
+def _by(server: Server, link: Proxy) -> Server:
+    """Tell how a server is reached by way of a proxy."""
+    scheme = server.url.partition("://")[0]
+    return replace(server, url=f"{scheme}://{LOOPBACK}:{link.port}", port=link.port)

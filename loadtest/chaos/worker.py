@@ -1,0 +1,76 @@
+"""Worker: one process of a role, and the orchestrator that starts it again whenever it has ended."""
+
+import signal
+import time
+
+from loadtest.bench.processes import peak_bytes
+from loadtest.child import Child, Program
+
+PAUSE_S = 0.5
+"""Pause in s before a process that ended is started again, as an orchestrator does."""
+
+
+class Worker:
+    """A role that should run, or should not.
+
+    Attributes
+    ----------
+    is_wanted : bool
+        Whether it should run now.
+    ended : list of int
+        Exit statuses of those that ended without being killed by us.
+    peak_bytes : int
+        Most memory that any of its processes was seen to hold, in bytes.
+    """
+
+    def __init__(self, program: Program, *, is_wanted: bool = True) -> None:
+        self.child = Child(program)
+        self.is_wanted = is_wanted
+        self.ended: list[int] = []
+        self.peak_bytes = 0
+        self._is_ours = False
+        self._ended_s = -PAUSE_S
+
+    @property
+    def name(self) -> str:
+        """Its role and number."""
+        return self.child.program.name
+
+    def look(self) -> None:
+        """Start it if it should run and does not; note what it holds if it does."""
+        if self.child.is_running:
+            self.peak_bytes = max(self.peak_bytes, _peak(self.child.pid))
+            self._ended_s = time.monotonic()
+        elif self.is_wanted and time.monotonic() - self._ended_s >= PAUSE_S:
+            self._note_end()
+            self.child.launch()
+
+    async def kill(self) -> None:
+        """Kill it if it runs; true to life, nobody is told."""
+        if self.child.is_running:
+            self._is_ours = True
+            await self.child.kill()
+
+    def tell(self, what: signal.Signals) -> None:
+        """Send it a signal if it runs."""
+        if self.child.is_running:
+            self.child.tell(what)
+
+    async def stop(self) -> None:
+        """Let it drain and go."""
+        self.is_wanted = False
+        self.tell(signal.SIGCONT)
+        if self.child.has_started:
+            await self.child.stop()
+
+    def _note_end(self) -> None:
+        if self.child.has_started and not self._is_ours and self.child.status:
+            self.ended.append(self.child.status)
+        self._is_ours = False
+
+
+def _peak(pid: int) -> int:
+    try:
+        return peak_bytes(pid)
+    except (OSError, IndexError):  # it ended while we looked
+        return 0
