@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from streams.core.ragged import FloatArray
+from streams.core.ragged import FloatArray, IntArray
 
 RATE, LOAD_EXPONENT, SPEED, SPEED_EXPONENT, NOISE = range(5)
 """Places in `Model.mean`: ln of the rate, its exponent, ln of the fresh velocity, its exponent, ln of the noise."""
@@ -236,11 +236,11 @@ def predicted_loss(model: Model, load_N: float, reps: int, so_far: Sequence[floa
     if 1 <= reps <= len(so_far) and _logs(so_far) is not None:
         shown = round(100.0 * (1.0 - so_far[reps - 1] / max(so_far[:reps])), SHOWN_DECIMALS)
         return Interval(shown, shown, shown)
-    ahead = _ahead(model, load_N, so_far, reps - len(so_far))
-    if ahead is None:
+    what_ifs = _what_ifs(model, load_N, so_far)
+    if what_ifs is None or not 1 <= reps - len(so_far) <= MAX_AHEAD:
         return None
-    velocities, best = ahead
-    losses = 100.0 * (1.0 - velocities[-1] / np.maximum(velocities.max(axis=0), best))
+    velocities = _velocities(what_ifs, 0, reps - len(so_far))
+    losses = 100.0 * (1.0 - velocities[-1] / np.maximum(velocities.max(axis=0), what_ifs.best))
     return _interval(np.sort(losses), float(losses.sum()) / _WHAT_IFS)
 
 
@@ -275,24 +275,36 @@ def reps_left(model: Model, load_N: float, so_far: Sequence[float], target_pct: 
     if not 0.0 < target_pct < 100.0:  # noqa: PLR2004 - percent
         return None
     enough = 1.0 - target_pct / 100.0
-    for horizon in (_NEAR, MAX_AHEAD):  # what almost every what-if set does soon needs no longer look
-        ahead = _ahead(model, load_N, so_far, horizon)
-        if ahead is None:
-            return None
-        if so_far and so_far[-1] <= enough * max(so_far):
-            return Interval(0.0, 0.0, 0.0)
-        velocities, best = ahead
-        fastest = velocities * enough
-        np.maximum(fastest[0], enough * best, out=fastest[0])
-        for before, now in pairwise(fastest):  # four times as fast as `accumulate` along the reps
-            np.maximum(before, now, out=now)
-        is_there = velocities <= fastest
-        is_ever = is_there.any(axis=0)
-        if np.count_nonzero(is_ever) > _ENDS[1][0] + 1:
-            break
-    left = np.where(is_ever, is_there.argmax(axis=0) + 1.0, MAX_AHEAD)
-    rising = np.sort(np.minimum(left + _BETWEEN, MAX_AHEAD))
+    what_ifs = _what_ifs(model, load_N, so_far)
+    if what_ifs is None:
+        return None
+    if so_far and so_far[-1] <= enough * max(so_far):
+        return Interval(0.0, 0.0, 0.0)
+    left = _first_there(what_ifs, enough)
+    rising = np.minimum(left + _BETWEEN, MAX_AHEAD)
+    rising.sort()
     return _interval(rising, float(rising[_WHAT_IFS // 2]))
+
+
+def _first_there(what_ifs: "_WhatIfs", enough: float) -> FloatArray:
+    """Return after how many reps each what-if set has lost enough, shape (293,); `MAX_AHEAD` for those beyond 90 %."""
+    left = np.full(_WHAT_IFS, float(MAX_AHEAD))
+    fastest = enough * what_ifs.best
+    for first, stop in pairwise(_LOOKS):  # most sets get there soon: only the others are looked at any further
+        velocities = _velocities(what_ifs, first, stop)
+        rising = velocities * enough
+        np.maximum(rising[0], fastest, out=rising[0])
+        for before, now in pairwise(rising):  # four times as fast as `accumulate` along the reps
+            np.maximum(before, now, out=now)
+        is_there = velocities <= rising
+        is_ever = is_there.any(axis=0)
+        left[what_ifs.places] = np.where(is_ever, is_there.argmax(axis=0) + (first + 1.0), MAX_AHEAD)
+        on = np.flatnonzero(~is_ever)
+        if _WHAT_IFS - len(on) > _ENDS[1][0] + 1:
+            break
+        fastest = rising[-1][on]
+        what_ifs = _WhatIfs(what_ifs.done, what_ifs.places[on], what_ifs.cost[on], what_ifs.noise[on], 0.0)
+    return left
 
 
 def load_for(model: Model, target_pct: float, reps: int) -> Interval | None:
@@ -459,39 +471,54 @@ def _packed(mean: FloatArray, covariance: FloatArray, sets: int, reference_N: fl
     return Model(rounded[0], rounded[1], sets, reference_N)
 
 
-_WHAT_IFS, _GENERATOR, _OWN, _NEAR = 293, 12, 4, 12
+_WHAT_IFS, _GENERATOR, _OWN = 293, 12, 4
+_LOOKS = (0, 8, 20, MAX_AHEAD)
+"""Reps ahead after which those what-if sets that have lost enough are put aside."""
 
 
-def _what_ifs() -> FloatArray:
+def _table() -> FloatArray:
     """Return what-if sets in standard deviations, shape (44, 293): rate, velocity, noise, rounding, then every rep.
 
     A lattice (Korobov) instead of dice: each row holds the same 293 evenly likely values, and of all primes from 233
-    to 313 and their generators this pair leaves the least correlation between rows before they are shifted.
+    to 313 and their generators this pair leaves the least correlation between rows before they are shifted. Rates rise
+    from set to set, because interpolation is quick where one place follows the other.
     """
     factors = np.array([pow(_GENERATOR, power, _WHAT_IFS) for power in range(_OWN + MAX_AHEAD)])
     shifts = np.arange(len(factors)) * 181  # the golden section of 293: or else the first column were all at the end
     places = (np.outer(factors, np.arange(_WHAT_IFS)) + shifts[:, None]) % _WHAT_IFS
     quantiles = np.array([NormalDist().inv_cdf((place + 0.5) / _WHAT_IFS) for place in range(_WHAT_IFS)])
-    values: FloatArray = quantiles[places]
+    values: FloatArray = quantiles[places[:, np.argsort(places[0])]]
     return values
 
 
 _Z90 = NormalDist().inv_cdf(0.95)
-_TABLE = _what_ifs()
+_TABLE = _table()
 _RATE_OFF, _SPEED_OFF, _NOISE_OFF = _TABLE[:3]
 _UNIFORM, _BETWEEN = (
     np.array([NormalDist().cdf(off) - half for off in _TABLE[row]]) for row, half in ((0, 0.0), (3, 0.5))
 )
 _REP_OFF = _TABLE[_OWN:]
+_ALL = np.arange(_WHAT_IFS)
 _ENDS = tuple((int(at), at - int(at)) for at in (0.05 * _WHAT_IFS - 0.5, 0.95 * _WHAT_IFS - 0.5))
 
 
-def _ahead(
-    model: Model, load_N: float, so_far: Sequence[float], count: int
-) -> tuple[FloatArray, FloatArray | float] | None:
-    """Return the next reps of every what-if set, shape (count, 293), and the fastest so far; fresh velocity is 1."""
+class _WhatIfs(NamedTuple):
+    """What-if sets after `done` reps, shape (293,) or (n,): what a rep costs and noise, in shares of fresh velocity.
+
+    `places` says which ones they are, `best` is the fastest rep so far.
+    """
+
+    done: int
+    places: IntArray
+    cost: FloatArray
+    noise: FloatArray
+    best: FloatArray | float
+
+
+def _what_ifs(model: Model, load_N: float, so_far: Sequence[float]) -> _WhatIfs | None:
+    """Return all that may be the case after some reps."""
     logs = _logs(so_far)
-    if logs is None or not 1 <= count <= MAX_AHEAD or len(logs) > MAX_REPS:
+    if logs is None or len(logs) > MAX_REPS:
         return None
     usual = _usual(model, load_N, logs)
     if usual is None:
@@ -503,16 +530,21 @@ def _ahead(
         speeds = np.interp(rates, fit.rates, fit.speeds) + math.sqrt(fit.speed_variance) * _SPEED_OFF
         best = np.exp(float(logs.max()) - speeds)
     noise = np.minimum(usual.noise * np.exp(math.sqrt(model.covariance[24]) * _NOISE_OFF), MOST_NOISE)
-    steps = _STEPS[len(logs) : len(logs) + count]
-    velocities = steps[:, None] * -np.exp(np.minimum(rates, _MOST))
+    return _WhatIfs(len(logs), _ALL, np.exp(np.minimum(rates, _MOST)), noise, best)
+
+
+def _velocities(what_ifs: _WhatIfs, first: int, stop: int) -> FloatArray:
+    """Return some of the next reps of every what-if set, shape (stop - first, n); fresh velocity is 1."""
+    done, places, cost, noise, _ = what_ifs
+    velocities = _STEPS[done + first : done + stop, None] * -cost
     velocities += 1.0
     np.maximum(velocities, _FLOOR, out=velocities)
-    noisy = noise * _REP_OFF[:count]
+    noisy = noise * (_REP_OFF[first:stop] if places is _ALL else _REP_OFF[first:stop].take(places, axis=1))
     noisy += 1.0
     velocities *= noisy
-    if not so_far:
+    if not done and not first:
         velocities[0] = (1.0 - FROM_REST) * (1.0 + np.hypot(noise, FROM_REST_SD) * _REP_OFF[0])
-    return velocities, best
+    return velocities
 
 
 def _interval(rising: FloatArray, value: float) -> Interval:

@@ -41,17 +41,18 @@ def ordered(turn: Turn, heard: Heard) -> None:
     boot = _boot_of(turn, heard)
     if boot is None:
         return _of_past_boot(turn, heard)
-    if order.is_repeated(boot, heard.message.seq):
-        return None
-    if order.is_given_up(boot, heard.message.seq):
-        turn.change(boot=order.fill(boot, heard.message.seq))
-        repair.filled(turn, heard)
-        return _too_late(turn, heard)
-    if heard.message.seq > boot.due and _is_urgent(turn, heard.message):
-        boot, holes = order.place_now(boot, heard)
-        turn.change(boot=boot)
-        _act_on(turn, holes)
-        return _hear_now(turn, heard)
+    if not order.is_next(boot, heard.message.seq):
+        if order.is_repeated(boot, heard.message.seq):
+            return None
+        if order.is_given_up(boot, heard.message.seq):
+            turn.change(boot=order.fill(boot, heard.message.seq))
+            repair.filled(turn, heard)
+            return _too_late(turn, heard)
+        if heard.message.seq > boot.due and _is_urgent(turn, heard.message):
+            boot, holes = order.place_now(boot, heard)
+            turn.change(boot=boot)
+            _act_on(turn, holes)
+            return _hear_now(turn, heard)
     boot, due = order.place(boot, heard, turn.now_ms)
     turn.change(boot=boot)
     return _act_on(turn, due)

@@ -1,6 +1,7 @@
 """Bytes to messages and back, JSON and MessagePack. Decoding raises Malformed and nothing else."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -168,6 +169,11 @@ def encode(message: msgspec.Struct, encoding: Encoding = "msgpack") -> bytes:
     return _ENCODE_JSON(message) if encoding == "json" else _ENCODE_MSGPACK(message)
 
 
+@cache  # msgspec builds the answer anew each time
+def _tag(kind: type[msgspec.Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
 def type_name(message: msgspec.Struct) -> str:
     """Return the `type` of a message.
 
@@ -177,7 +183,7 @@ def type_name(message: msgspec.Struct) -> str:
     >>> type_name(Heartbeat(boot_id="b1", seq=7, t_us=5))
     'heartbeat'
     """
-    return str(message.__struct_config__.tag)
+    return _tag(type(message))
 
 
 def ce_type(message: msgspec.Struct) -> str:

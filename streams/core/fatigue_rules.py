@@ -22,11 +22,13 @@ def velocity_loss_stop(situation: Situation, policy: Policy) -> Match | None:
     if running is None or situation.reps is None or "velocity_loss_stop" in running.fired:
         return None
     moved = running.fast
+    if len(moved) < policy.vl_min_reps:
+        return None
     if moved[-2:] != running.last_two:  # another kind of rep came between: not consecutive
         return None
     velocities = [rep.velocity for rep in moved if rep.velocity is not None]
     last_two = [loss for loss in last_losses(velocities) if loss is not None and round(loss, 3) >= policy.vl_stop_pct]
-    if len(moved) < policy.vl_min_reps or len(last_two) < 2:  # noqa: PLR2004 - "two consecutive" is the rule (S15)
+    if len(last_two) < 2:  # noqa: PLR2004 - "two consecutive" is the rule (S15)
         return None
     told: list[Evidence] = []
     for n, loss in zip((len(moved) - 1, len(moved)), last_two, strict=True):

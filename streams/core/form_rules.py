@@ -151,10 +151,11 @@ def _cue_first(situation: Situation, policy: Policy, rule: str, judge: Judge, cu
     running, reps = situation.set, situation.reps
     if running is None or reps is None or rule in running.fired or _is_waiting(situation, rule):
         return None
-    found = [judge(rep) for rep in reps]
-    if not all(found):
+    last = judge(reps[1])
+    first = judge(reps[0]) if last else ()
+    if not first:
         return None
-    told = tuple(one for why in found for one in why)
+    told = (*first, *last)
     if running.reps_since(rule) is None:
         return Match(action="cue", evidence=told, cue=cue)
     changes = lowered(situation, policy.form_cut_pct)

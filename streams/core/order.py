@@ -52,6 +52,11 @@ def fill(boot: Boot, seq: int) -> Boot:
     return replace(boot, holes=tuple(holes[-MAX_HOLES:]))
 
 
+def is_next(boot: Boot, seq: int) -> bool:
+    """Tell whether a message is the one that is due and nothing else waits, as nearly always."""
+    return seq == boot.due and not boot.held and not boot.ahead
+
+
 def place(boot: Boot, heard: Heard, now_ms: int) -> tuple[Boot, Sequence[Heard | Hole]]:
     """Take a message in; return what is due now, in order, with holes where messages were lost.
 
@@ -64,6 +69,8 @@ def place(boot: Boot, heard: Heard, now_ms: int) -> tuple[Boot, Sequence[Heard |
     now_ms : int
         Log time in ms.
     """
+    if is_next(boot, heard.message.seq):
+        return replace(boot, due=boot.due + 1), (heard,)
     waiting = sorted((*boot.held, Held(now_ms, heard)), key=lambda held: held.heard.message.seq)
     return release(replace(boot, held=tuple(waiting)), now_ms)
 

@@ -61,7 +61,6 @@ def header(record: Record | NewRecord, name: str) -> str | None:
     return next((value.decode(errors="replace") for key, value in record.headers if key == name), None)
 
 
-@lru_cache(maxsize=256)  # 3.7 us, and a whole batch shares one time
 def rfc3339(time_ms: int) -> str:
     """Write a time in ms since 1970 as RFC 3339 in UTC, which CloudEvents wants.
 
@@ -70,8 +69,13 @@ def rfc3339(time_ms: int) -> str:
     >>> rfc3339(1_700_000_000_123)
     '2023-11-14T22:13:20.123Z'
     """
-    moment = _EPOCH + timedelta(milliseconds=time_ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, ms = divmod(time_ms, 1_000)
+    return f"{_to_the_second(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=256)  # 4 us, and what is written together is of a few seconds
+def _to_the_second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 def cloud_event(

@@ -35,7 +35,7 @@ def tell(turn: Turn, before: MachineState, cause: str, key: str = "") -> None:
     `key` tells causes apart that have no `seq` of their own.
     """
     state, session = turn.state, turn.session
-    if state.boot is None or _shown(state) == _shown(before):
+    if state is before or state.boot is None or _shown(state) == _shown(before):
         return
     turn.say(
         MachineSeen(

@@ -140,8 +140,9 @@ class Turn:
             asked=asked,
         )
         decision = decide(SESSION_RULES, moment, situation, self.policy)
-        if moment == "rep":
-            self.change_set(held=decision is not None and decision.rule == "data_hold")
+        is_held = decision is not None and decision.rule == "data_hold"
+        if moment == "rep" and self.set is not None and self.set.held != is_held:
+            self.change_set(held=is_held)
         if decision is None:
             return None
         if decision.match.action == "stop":

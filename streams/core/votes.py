@@ -194,8 +194,7 @@ def _judged(sign: Sign, name: str, told: Sequence[tuple[RepNote, float | None]],
     known = [(rep, value) for rep, value in told if value is not None]
     if len(known) < len(told):
         return Vote(sign, None)
-    evidence = (
-        *(Evidence(rep.id, name, value) for rep, value in known),
-        Evidence(known[-1][0].id, f"{name}_limit", limit),
-    )
-    return Vote(sign, all(value > limit if above else value < limit for _, value in known), evidence)
+    if not all(value > limit if above else value < limit for _, value in known):
+        return Vote(sign, holds=False)
+    shown = (Evidence(rep.id, name, value) for rep, value in known)
+    return Vote(sign, holds=True, evidence=(*shown, Evidence(known[-1][0].id, f"{name}_limit", limit)))

@@ -1,0 +1,27 @@
+"""A recording of days of a small clinic: what the stages say of it does not change unless somebody means it to."""
+
+from collections import Counter
+
+import pytest
+
+from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
+from streams.digest import Digest
+from tests.core import recorded
+
+DIGEST = "88a2072fc8585bffe4e63034903fc180c6dc63be47ded62554cfc9ddf60f1629"
+"""Names every byte of every output. If it changes, say in the change log what is said otherwise now, and why."""
+
+COUNTS = {COMMAND: 89, METRIC: 1_298, PATIENT: 139, TELEMETRY: 30}
+
+
+@pytest.mark.parametrize("slice_records", [500, 61])
+def test_the_stages_say_of_the_recording_what_they_said_before_byte_for_byte(slice_records: int) -> None:
+    digest = Digest()
+    for output in recorded.answered(recorded.kept(), slice_records):
+        digest.add(output)
+    assert (Counter(COUNTS), DIGEST) == (digest.counts, digest.text)
+
+
+def test_the_recording_holds_the_plans_that_are_made_from_it() -> None:
+    plans = {one.key + (one.value or b"") for one in recorded.answered(recorded.kept()) if one.topic == TELEMETRY}
+    assert plans <= {one.key + (one.value or b"") for one in recorded.kept()}
