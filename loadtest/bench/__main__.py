@@ -13,6 +13,7 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.latency import latency
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 
@@ -20,6 +21,7 @@ BENCHES: Mapping[str, Bench] = {
     "features": features,
     "bridge": bridge,
     "engine": engine,
+    "latency": latency,
     "replay": replaying,
     "end-to-end": end_to_end,
 }
@@ -40,13 +42,17 @@ def main(
     rate: Annotated[
         float, typer.Option(min=80.0, max=2_000.0, help="Reps a second that the end-to-end fleet aims at.")
     ] = 200.0,
+    plots: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Draw pictures of latency and scale into this folder."),
+    ] = None,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure parts of spineloop on real servers; exit 1 if a run is void because anything was lost or doubled."""
     unknown = set(names or ()).difference(BENCHES)
     if unknown:
         raise typer.BadParameter(f"no bench is called {min(unknown)}")
-    effort = Effort(quick=quick, reps_per_s=rate)
+    effort = Effort(quick=quick, reps_per_s=rate, plots=None if plots is None else str(plots))
     found = asyncio.run(measured({name: BENCHES[name] for name in names or BENCHES}, effort))
     if report_file is not None:
         report_file.write_bytes(found.json())
