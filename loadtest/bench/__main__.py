@@ -16,6 +16,7 @@ from loadtest.bench.features import features
 from loadtest.bench.latency import latency
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
+from loadtest.bench.scale import scale
 
 BENCHES: Mapping[str, Bench] = {
     "features": features,
@@ -23,11 +24,15 @@ BENCHES: Mapping[str, Bench] = {
     "engine": engine,
     "latency": latency,
     "replay": replaying,
+    "scale": scale,
     "end-to-end": end_to_end,
 }
 
+QUICK = ("features", "bridge", "engine", "latency")
+"""What `--quick` alone runs: what is most likely to get worse unseen, in less than five minutes. The others by name."""
+
 LIMIT_S = 900.0
-"""Longest time in s for one bench with all its runs; none needs half of it."""
+"""Longest time in s for one bench with all its runs."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _console = Console()
@@ -36,7 +41,8 @@ _console = Console()
 @app.command()
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; all of them if none is named.")
+        list[str] | None,
+        typer.Argument(help=f"{', '.join(BENCHES)}. If none is named, all; with --quick {', '.join(QUICK)}."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short run instead of three.")] = False,
     rate: Annotated[
@@ -53,7 +59,8 @@ def main(
     if unknown:
         raise typer.BadParameter(f"no bench is called {min(unknown)}")
     effort = Effort(quick=quick, reps_per_s=rate, plots=None if plots is None else str(plots))
-    found = asyncio.run(measured({name: BENCHES[name] for name in names or BENCHES}, effort))
+    chosen = names or (QUICK if quick else tuple(BENCHES))
+    found = asyncio.run(measured({name: BENCHES[name] for name in chosen}, effort))
     if report_file is not None:
         report_file.write_bytes(found.json())
     if found.is_void:
