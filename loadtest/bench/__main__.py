@@ -13,22 +13,29 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.latency import latency
 from loadtest.bench.page import page
 from loadtest.bench.queries import queries
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
+from loadtest.bench.scale import scale
 from loadtest.bench.wall import wall
 
 BENCHES: Mapping[str, Bench] = {
     "features": features,
     "bridge": bridge,
     "engine": engine,
+    "latency": latency,
     "replay": replaying,
+    "scale": scale,
     "end-to-end": end_to_end,
     "page": page,
     "queries": queries,
     "wall": wall,
 }
+
+QUICK = ("features", "bridge", "engine", "latency")
+"""What `--quick` alone runs: what is most likely to get worse unseen, in less than five minutes. The others by name."""
 
 LIMIT_S = 1_800.0
 """Longest time in s for one bench with all its runs; the longest, `queries`, needs half of it on a busy machine."""
@@ -40,20 +47,26 @@ _console = Console()
 @app.command()
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"{', '.join(BENCHES)}; all of them if none is named.")
+        list[str] | None,
+        typer.Argument(help=f"{', '.join(BENCHES)}. If none is named, all; with --quick {', '.join(QUICK)}."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="One short run instead of three.")] = False,
     rate: Annotated[
         float, typer.Option(min=80.0, max=2_000.0, help="Reps a second that the end-to-end fleet aims at.")
     ] = 200.0,
+    plots: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Draw pictures of latency and scale into this folder."),
+    ] = None,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the figures here, as JSON.")] = None,
 ) -> None:
     """Measure parts of spineloop on real servers; exit 1 if a run is void because anything was lost or doubled."""
     unknown = set(names or ()).difference(BENCHES)
     if unknown:
         raise typer.BadParameter(f"no bench is called {min(unknown)}")
-    effort = Effort(quick=quick, reps_per_s=rate)
-    found = asyncio.run(measured({name: BENCHES[name] for name in names or BENCHES}, effort))
+    effort = Effort(quick=quick, reps_per_s=rate, plots=None if plots is None else str(plots))
+    chosen = names or (QUICK if quick else tuple(BENCHES))
+    found = asyncio.run(measured({name: BENCHES[name] for name in chosen}, effort))
     if report_file is not None:
         report_file.write_bytes(found.json())
     if found.is_void:

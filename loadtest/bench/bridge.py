@@ -1,6 +1,7 @@
-"""Bridge: a full queue of reps in mosquitto, and the ingest process that carries it into Kafka."""
+"""Bridge: a full queue of reps in mosquitto, and who carries it into Kafka: ingest, and a bare loop beside it."""
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from statistics import fmean
 
@@ -10,16 +11,17 @@ from loadtest import stack
 from loadtest.bench import stories
 from loadtest.bench.account import differences, out_of_order
 from loadtest.bench.lap import Lap, Unfinished, Watch
+from loadtest.bench.peers.mqtt_to_kafka import READY
 from loadtest.bench.processes import spawned
 from loadtest.bench.report import Effort, Run
 from loadtest.bench.written import from_now
-from loadtest.child import running
+from loadtest.child import Program, running
 from loadtest.stack import Stack
 from spineloop import wiring
 from streams.core import codec
 from streams.core.records import Record, header
 from streams.core.telemetry import Rep
-from streams.core.topics import DEAD_LETTER, TELEMETRY, mqtt_topic
+from streams.core.topics import DEAD_LETTER, TELEMETRY, mqtt_topic, parse_mqtt
 from streams.log import Log
 
 MESSAGES, QUICK_MESSAGES = 40_000, 20_000
@@ -44,8 +46,8 @@ async def bridge(effort: Effort) -> AsyncGenerator[Run, None]:
     count = QUICK_MESSAGES if effort.quick else MESSAGES
     pool = stories.reps(seed=1, count=POOL)
     async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
-        async with running(servers.role("ingest")):
-            pass  # from now on the broker keeps what comes for this client
+        async with running(servers.role("ingest")), running(bare(servers)):
+            pass  # from now on the broker keeps what comes for these two
         warm_up = await _run(servers, log, to_queue("warm-up", pool, count // 5))
         if warm_up.void:
             yield warm_up
@@ -64,21 +66,50 @@ def to_queue(boot_id: str, pool: Sequence[Rep], count: int) -> Queued:
     ]
 
 
+def bare(servers: Stack) -> Program:
+    """Describe the bare loop."""
+    log = servers.folder / "bare-bridge.log"
+
+    async def answers() -> bool:
+        return READY in await asyncio.to_thread(log.read_text, encoding="utf-8")
+
+    broker = servers.broker
+    module = (sys.executable, "-m", "loadtest.bench.peers.mqtt_to_kafka")
+    return Program("bare-bridge", (*module, broker.host, str(broker.port), servers.log.address), log, answers)
+
+
 async def _run(servers: Stack, log: Log, queued: Queued) -> Run:
+    """Let both carry the same queue, one after the other."""
     unheard, payload_bytes = await _publish(servers, queued)
+    try:
+        ours, wrong = await _lap(servers, log, servers.role("ingest"), queued)
+        theirs, wrong_too = await _lap(servers, log, bare(servers), queued)
+    except Unfinished as why:
+        return Run({}, (str(why),))
+    if unheard:
+        wrong = (*wrong, f"{unheard} found no subscriber")
+    figures = {
+        **_figures(ours, len(queued)),
+        "bytes_per_message": payload_bytes,
+        **{f"bare_{name}": value for name, value in _figures(theirs, len(queued)).items()},
+    }
+    ratios = {
+        "ratio_to_bare": figures["messages_per_s"] / figures["bare_messages_per_s"],
+        "cpu_ratio_to_bare": figures["bare_carrier_cpu_us_per_message"] / figures["carrier_cpu_us_per_message"],
+    }
+    return Run(ratios | figures, (*wrong, *(f"bare: {one}" for one in wrong_too)))
+
+
+async def _lap(servers: Stack, log: Log, program: Program, queued: Queued) -> tuple[Lap, tuple[str, ...]]:
     telemetry, letters = await from_now(log, TELEMETRY), await from_now(log, DEAD_LETTER)
 
     async def are_all_there(count: int) -> bool:
         return count >= len(queued)
 
-    async with spawned(servers.role("ingest")) as ingest:
-        children = {"ingest": ingest, "mosquitto": servers.broker.process, "kafka": servers.log.process}
-        try:
-            seen = await Watch(telemetry.count, children).lap(are_all_there, LIMIT_S)
-        except Unfinished as why:
-            return Run({}, (str(why),))
-    void = why_void(queued, await telemetry.records(), unheard=unheard, letters=await letters.count())
-    return Run(_figures(seen, len(queued)) | {"bytes_per_message": payload_bytes}, void)
+    async with spawned(program) as carrier:
+        children = {"carrier": carrier, "mosquitto": servers.broker.process, "kafka": servers.log.process}
+        seen = await Watch(telemetry.count, children).lap(are_all_there, LIMIT_S)
+    return seen, why_void(queued, await telemetry.records(), letters=await letters.count())
 
 
 async def _publish(servers: Stack, queued: Queued) -> tuple[int, float]:
@@ -96,13 +127,21 @@ async def _publish(servers: Stack, queued: Queued) -> tuple[int, float]:
     return unheard, fmean(sizes)
 
 
-def why_void(queued: Queued, found: Iterable[Record], *, unheard: int = 0, letters: int = 0) -> tuple[str, ...]:
+def why_void(queued: Queued, found: Iterable[Record], *, letters: int = 0) -> tuple[str, ...]:
     """Say what the log lacks, has twice or has in another order than its machine said it."""
     sent = [(machine, codec.message_id(machine, rep)) for machine, rep in queued]
-    there = [(record.key.decode(), header(record, "ce_id") or "") for record in found]
+    there = [(record.key.decode(), _name(record)) for record in found]
     wrong = differences((one for _, one in sent), (one for _, one in there)) or out_of_order(sent, there)
-    told = ((unheard, "found no subscriber"), (letters, "dead letters"))
-    return (*wrong, *(f"{number} {what}" for number, what in told if number))
+    return (*wrong, f"{letters} dead letters") if letters else wrong
+
+
+def _name(record: Record) -> str:
+    """Return the id of what a record says: our bridge writes it beside, the bare loop does not."""
+    told = header(record, "ce_id")
+    if told is not None:
+        return told
+    machine = record.key.decode()
+    return codec.message_id(machine, codec.decode_up(parse_mqtt(mqtt_topic(machine, "rep")), record.value or b""))
 
 
 def _figures(seen: Lap, count: int) -> dict[str, float]:

@@ -1,10 +1,13 @@
-"""Features: every metric of a rep, measured in batches of several sizes by one core, with nothing around it."""
+"""Features: every metric of a rep, measured in batches of several sizes by one core, with nothing around it.
+
+Beside it, a third of the metrics a rep at a time, as one writes them with NumPy.
+"""
 
 import time
 from collections.abc import AsyncGenerator, Sequence
 from statistics import fmean
 
-from loadtest.bench import stories
+from loadtest.bench import one_by_one, stories
 from loadtest.bench.report import Effort, Run
 from streams.core.measure import measure
 from streams.core.telemetry import Rep
@@ -27,6 +30,12 @@ async def features(effort: Effort) -> AsyncGenerator[Run, None]:
     wanted = QUICK_REPS if effort.quick else REPS
     for _ in range(effort.runs):
         figures = {f"us_per_rep_in_batches_of_{size}": _us_per_rep(pool, size, wanted) for size in BATCHES}
+        figures["us_per_rep_one_by_one"] = _us_one_by_one(pool, wanted // 10)
+        figures |= {
+            f"ratio_to_one_by_one_in_batches_of_{size}": figures["us_per_rep_one_by_one"]
+            / figures[f"us_per_rep_in_batches_of_{size}"]
+            for size in BATCHES
+        }
         figures["samples_per_rep"] = fmean(rep.samples for rep in pool)
         yield Run(figures, why_void(pool[:COMPARED]))
 
@@ -38,6 +47,13 @@ def _us_per_rep(pool: Sequence[Rep], size: int, wanted: int) -> float:
     while done < (wanted if size > 1 else wanted // 10):
         done += len(measure(batches[(done // size) % len(batches)]))
     return 1e6 * (time.process_time() - start_s) / done
+
+
+def _us_one_by_one(pool: Sequence[Rep], wanted: int) -> float:
+    start_s = time.process_time()
+    for number in range(wanted):
+        one_by_one.measured(pool[number % len(pool)])
+    return 1e6 * (time.process_time() - start_s) / wanted
 
 
 def why_void(pool: Sequence[Rep]) -> tuple[str, ...]:

@@ -19,10 +19,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
-    """How much to do: `quick` is one short run instead of three, `reps_per_s` what the fleet of end-to-end brings."""
+    """How much to do: `quick` is one short run instead of three, `reps_per_s` what the fleet of end-to-end brings.
+
+    Pictures go to the folder `plots`, if it is named.
+    """
 
     quick: bool = False
     reps_per_s: float = 200.0
+    plots: str | None = None
 
     @property
     def runs(self) -> int:
@@ -62,12 +66,13 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """One call of `scripts/bench`."""
+    """One call of `scripts/bench`; `ratios` are the medians of those among the figures, as `engine.ratio_to_bare`."""
 
     at: str
     effort: Effort
     host: Host
     benches: Mapping[str, Outcome]
+    ratios: Mapping[str, float] = {}
 
     @property
     def is_void(self) -> bool:
@@ -99,7 +104,13 @@ def outcome(runs: Sequence[Run]) -> Outcome:
 
 def report(benches: Mapping[str, Outcome], effort: Effort) -> Report:
     """Put date and machine to what was found."""
-    return Report(datetime.now(UTC).isoformat(timespec="seconds"), effort, host(), benches)
+    ratios = {
+        f"{name}.{figure}": spread.median
+        for name, found in benches.items()
+        for figure, spread in found.figures.items()
+        if "ratio_to_" in figure
+    }
+    return Report(datetime.now(UTC).isoformat(timespec="seconds"), effort, host(), benches, ratios)
 
 
 def host() -> Host:

@@ -31,8 +31,10 @@ class Said(msgspec.Struct, frozen=True):
     at_ms: int
 
 
-def story(seed: int, machines: int, tenant: str, start_ms: int = 0) -> Iterator[Said]:
+def story(seed: int, machines: int, tenant: str, start_ms: int = 0, spread_s: float = 0.0) -> Iterator[Said]:
     """Tell what the machines of a tenant say from `start_ms` on, in ms since 1970, for ever.
+
+    They begin one after the other within `spread_s`, in s; those that begin at once rest at the same time.
 
     Examples
     --------
@@ -40,7 +42,7 @@ def story(seed: int, machines: int, tenant: str, start_ms: int = 0) -> Iterator[
     ['acme/site-1/lumbar-01', 'acme/site-1/flexion-01']
     """
     fleet = assemble(seed, machines, Ledger(), tenant=tenant)
-    moments = [(0.0, number) for number in range(machines)]
+    moments = [(spread_s * number / machines, number) for number in range(machines)]
     while moments:
         at_s, number = moments[0]
         step = fleet[number].step()

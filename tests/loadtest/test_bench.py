@@ -11,14 +11,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from adaptors.points import Point
+from adaptors import points
 from dashboards.grafana import alerts, builder
 from loadtest import grafana
-from loadtest.bench import bridge, end_to_end, engine, many_points, stories
+from loadtest.bench import bridge, contenders, end_to_end, many_points, stories
 from loadtest.bench.__main__ import measured
 from loadtest.bench.lap import Unfinished, Watch
 from loadtest.bench.many_points import SESSION
+from loadtest.bench.peers.empty import OUTPUT_BYTES, Empty
 from loadtest.bench.report import Effort, Report, Run, Spread
+from loadtest.bench.stamps import Point, Stamps
 from loadtest.bench.stories import Said
 from loadtest.child import Program, running
 from loadtest.native import temporary_folder
@@ -48,7 +50,7 @@ async def test_a_report_holds_least_middle_and_largest_of_every_figure_and_says_
     report = await measured({"three": three_runs}, QUICK)
     assert (report.benches["three"].runs, report.is_void) == (3, False)
     written = msgspec.json.decode(report.json())
-    assert written["effort"] == {"quick": True, "reps_per_s": 200.0}
+    assert written["effort"] == {"quick": True, "reps_per_s": 200.0, "plots": None}
     assert written["benches"]["three"]["figures"]["reps_per_s"] == {"min": 1.0, "median": 2.0, "max": 3.0}
     assert written["host"].keys() == {"cpu", "cores", "memory_GB", "kernel", "python", "load_1min"}
 
@@ -98,10 +100,10 @@ def test_the_engine_must_measure_every_rep_once() -> None:
     is_rep = [b"rep_measured" in (record.value or b"") for record in metrics]
     first = is_rep.index(True)
     assert sum(is_rep) == len(reps) > 10
-    assert not engine.why_void(said, metrics)
+    assert not contenders.reps_are_measured(said, metrics)
     lost, doubled = metrics[:first] + metrics[first + 1 :], [*metrics, metrics[first]]
-    assert engine.why_void(said, lost) == (f"1 of {len(reps)} lost, {reps[0]} for one",)
-    assert engine.why_void(said, doubled) == (f"1 doubled, {reps[0]} for one",)
+    assert contenders.reps_are_measured(said, lost) == (f"1 of {len(reps)} lost, {reps[0]} for one",)
+    assert contenders.reps_are_measured(said, doubled) == (f"1 doubled, {reps[0]} for one",)
     assert not end_to_end.why_void(reps, metrics, stored=len(reps), counted={"dead letters": 0})
     assert end_to_end.why_void(reps, metrics, stored=3, counted={"dead letters": 2}) == (
         f"3 reps stored of {len(reps)}",
@@ -143,9 +145,11 @@ def test_a_bench_is_one_command_with_a_report_and_an_unknown_one_is_refused(tmp_
 
 def test_a_history_of_weeks_has_every_point_once_and_ends_now() -> None:
     place = (("machine", "m1"), ("site", "s1"), ("tenant", "t1"))
-    shapes = {kind: [Point(kind, place, {"load_N": 1.0, "session": "s", "note": '50 % "'}, 0)] for kind in SESSION}
+    shapes = {
+        kind: [points.Point(kind, place, {"load_N": 1.0, "session": "s", "note": '50 % "'}, 0)] for kind in SESSION
+    }
     stage = (("name", "lag"), ("stage", "control"))
-    shapes["meter"] = [Point("meter", stage, {"value": 1.0, "increase": 2.0}, 0)]
+    shapes["meter"] = [points.Point("meter", stage, {"value": 1.0, "increase": 2.0}, 0)]
     now_ns = 1_790_000_000_000_000_000
     told = list(many_points.lines(shapes, 5_000, now_ns))
     assert len(told) == 5_000
@@ -161,3 +165,28 @@ def test_the_queries_that_are_timed_are_all_that_boards_and_alerts_ask() -> None
     assert [one.query for one in grafana.alerts()] == [one.query for alert in alerts.ALERTS for one in alert.asked]
     asked = sum(len(list(grafana.panels(board))) for board in grafana.boards().values())
     assert asked > 60
+
+
+def test_the_empty_stage_must_put_out_every_message_once() -> None:
+    said = list(islice(stories.story(seed=1, machines=2, tenant="acme"), 20))
+    stage = Empty()
+    records = stored([stories.record(one) for one in said])
+    outputs = stored([output for one in records for output in stage.step(0, one, one.timestamp_ms)[1]])
+    assert {len(one.value or b"") for one in outputs} <= set(range(OUTPUT_BYTES + 1))
+    assert not contenders.all_is_passed_on(said, outputs)
+    assert contenders.all_is_passed_on(said, outputs[1:])[0].startswith("1 of 20 lost")
+    assert contenders.all_is_passed_on(said, [*outputs, outputs[3]])[0].startswith("1 doubled")
+
+
+def test_the_hops_of_a_command_add_up_to_its_latency_and_what_led_to_none_has_none() -> None:
+    stamps = Stamps()
+    for trace, kind in (("a", "stop"), ("b", "stop"), ("c", "rep")):
+        stamps.begin(trace, kind, at_ns=1_000_000)
+    points: tuple[Point, ...] = ("ingested", "logged", "decided", "received")
+    for place, point in enumerate(points):
+        stamps.note("a", point, at_ns=(3 + place) * 1_000_000)
+        stamps.note("a", point, at_ns=99_000_000)  # a repetition is not the first
+    stamps.note(None, "received", at_ns=1)
+    assert stamps.hops_ms("stop") == {"to_bridge": [2.0], "to_log": [1.0], "control": [1.0], "downlink": [1.0]}
+    assert stamps.spans_ms("stop", "sent", "received") == [5.0]
+    assert (stamps.missing("stop", "received"), stamps.spans_ms("rep", "sent", "received")) == (1, [])

@@ -1,0 +1,154 @@
+"""Scale: what one controller costs as machines, states and the log become more; on the embedded log, one process each.
+
+More partitions and more workers want Kafka and more than two cores; they are not in here.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from msgspec.structs import replace
+
+from loadtest.bench import stories
+from loadtest.bench.contenders import reps_are_measured
+from loadtest.bench.report import Effort, Run
+from loadtest.bench.scale_plot import draw
+from loadtest.bench.scale_point import Took, settings
+from loadtest.bench.stories import Said
+from loadtest.bench.written import Written
+from spineloop import wiring
+from streams.checkpoint import Kept, position_entry
+from streams.core.controller import Controller
+from streams.core.errors import Malformed
+from streams.core.records import Record
+from streams.core.telemetry import Rep
+from streams.core.topics import CONTROLLER_STATE, METRIC
+from streams.log import Log
+
+MACHINES, QUICK_MACHINES = (10, 100, 1_000, 10_000), (10, 1_000)
+REPS, QUICK_REPS = 10_000, 1_000
+"""What they say, whatever their number: reps of no session, which are measured and decide nothing."""
+
+POOL = 500
+"""Different reps, said again and again."""
+
+LONGER = 10
+"""How many times as long the longest log is; its machines are a thousand."""
+
+STATES, QUICK_STATES = (1_000, 10_000, 100_000), (1_000, 10_000)
+"""Machines whose states are read back at a start: copies of one that has trained."""
+
+PARTITIONS = 4
+APPENDED = 2_000
+START_MS = 1_790_000_000_000
+
+
+async def scale(effort: Effort) -> AsyncGenerator[Run, None]:
+    """Measure each size in turn; all sizes are one run."""
+    machines = QUICK_MACHINES if effort.quick else MACHINES
+    reps = QUICK_REPS if effort.quick else REPS
+    pool = stories.reps(seed=1, count=POOL)
+    for number in range(effort.runs):
+        figures, void = dict[str, float](), list[str]()
+        for count in machines:
+            found, wrong = await _with_log(_told(count, reps, pool))
+            figures |= _named(found, f"{count}_machines", reps)
+            void += [f"{count} machines: {one}" for one in wrong]
+        found, wrong = await _with_log(_told(1_000, LONGER * reps, pool))
+        figures |= _named(found, f"log_{LONGER}_times_as_long", LONGER * reps)
+        void += [f"long log: {one}" for one in wrong]
+        for count in QUICK_STATES if effort.quick else STATES:
+            restored = await _restored(count)
+            figures[f"restore_{count}_states_s"] = restored.restore_s
+            figures[f"restore_{count}_states_cpu_us_per_state"] = 1e6 * restored.restore_cpu_s / count
+            figures[f"restore_{count}_states_peak_rss_MB"] = restored.peak_bytes / 1e6
+        if effort.plots is not None and number == effort.runs - 1:
+            await asyncio.to_thread(draw, figures, Path(effort.plots) / "scale.svg")
+        yield Run(figures, tuple(void))
+
+
+def _told(machines: int, reps: int, pool: Sequence[Rep]) -> Iterable[Said]:
+    """Let machines say reps in turn, the same ones whatever their number, so that nothing else differs."""
+    return (
+        Said(
+            f"bench/site-1/m{number % machines:05d}",
+            replace(pool[number % len(pool)], boot_id="b", seq=number // machines, t_us=10_000_000 * number),
+            START_MS + number,
+        )
+        for number in range(reps)
+    )
+
+
+def _named(point: Took, name: str, reps: int) -> dict[str, float]:
+    """Count from the start: by the time that an engine is seen to be ready, it has begun."""
+    return {
+        f"{name}_reps_per_s": reps / (point.restore_s + point.work_s),
+        f"{name}_cpu_us_per_rep": 1e6 * (point.restore_cpu_s + point.work_cpu_s) / reps,
+        f"{name}_peak_rss_MB": point.peak_bytes / 1e6,
+    }
+
+
+async def _with_log(story: Iterable[Said]) -> tuple[Took, tuple[str, ...]]:
+    """Fill a log, have it worked off, and say what was lost or doubled."""
+    said = list[Said]()
+    with TemporaryDirectory() as name:
+        folder, told = Path(name), iter(story)
+        async with wiring.open_log(settings(folder), "bench") as log:
+            while piece := list(islice(told, APPENDED)):
+                said += piece
+                await log.append([stories.record(one) for one in piece])
+        point = await asyncio.to_thread(_process, folder)
+        async with wiring.open_log(settings(folder), "bench") as log:
+            outputs = await Written(log, METRIC, dict.fromkeys(range(PARTITIONS), 0)).records()
+        return point, reps_are_measured(said, outputs)
+
+
+async def _restored(states: int) -> Took:
+    """Write so many states, and time a start that reads them back."""
+    saved = _a_state()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        async with wiring.open_log(settings(folder), "bench") as log:
+            for number in range(PARTITIONS):
+                await _keep(
+                    log, number, [b"bench/site/m%06d" % each for each in range(number, states, PARTITIONS)], saved
+                )
+        return await asyncio.to_thread(_process, folder)
+
+
+async def _keep(log: Log, partition: int, keys: list[bytes], saved: bytes) -> None:
+    value = msgspec.msgpack.encode(Kept(0, saved))
+    for start in range(0, len(keys), 200):
+        entries = [*((key, value) for key in keys[start : start + 200]), position_entry(0)]
+        await log.checkpoint(CONTROLLER_STATE, partition, entries, START_MS)
+
+
+def _a_state() -> bytes:
+    """Return the state of a machine that has trained for a while."""
+    controller = Controller()
+    (key, *_), state = {one.machine for one in islice(stories.story(7, 1, "bench"), 1)}, None
+    for number, said in enumerate(islice(stories.story(7, 1, "bench"), 200)):
+        new = stories.record(said)
+        record = Record(new.topic, 0, number, new.key, new.value, new.timestamp_ms, new.headers)
+        state = controller.start(key.encode()) if state is None else state
+        item = controller.prepare([record])[0]
+        if not isinstance(item, Malformed):
+            state, _ = controller.step(state, item, record.timestamp_ms)
+    if state is None:
+        raise RuntimeError("the story is empty")
+    return controller.save(state)
+
+
+def _process(folder: Path) -> Took:
+    """Run a scale point in a process of its own."""
+    command = (sys.executable, "-m", "loadtest.bench.scale_point", str(folder))
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
+    told = child.stdout.read() if child.stdout is not None else b""
+    if child.wait():
+        raise RuntimeError(f"a scale point ended with {child.returncode}")
+    return msgspec.json.decode(told.splitlines()[-1], type=Took)
