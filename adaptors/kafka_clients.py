@@ -37,6 +37,9 @@ FETCH_BYTES = 16 * 1024 * 1024
 FETCH_WAIT_MS = 100
 """How long the broker keeps a fetch that finds nothing. While it does, a partition that was just resumed must wait."""
 
+PATIENT_BYTES = 256 * 1024
+"""What is worth an answer to one who has patience."""
+
 STOP_S = 5.0
 """Longest wait for a client to leave orderly; SIGTERM gives a process ten seconds in all."""
 
@@ -63,6 +66,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     instance : str or None
         Name under which a member that restarts within the session timeout finds its partitions as they were (static
         membership); one for each process. It leaves the group only by that timeout.
+    patience_ms : int
+        How long the broker may keep a fetch until `PATIENT_BYTES` have come; 0 for one who wants each record at once.
     security : mapping
         What aiokafka's clients take beyond that: `security_protocol`, `ssl_context`, `sasl_mechanism` and so on.
     """
@@ -74,6 +79,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_ms: int = 3_000
     rebalance_timeout_ms: int = 30_000
     instance: str | None = None
+    patience_ms: int = 0
     security: Mapping[str, Any] = {}
 
     def access(self) -> dict[str, Any]:
@@ -123,7 +129,8 @@ def consumer(cluster: Cluster, group: str | None = None) -> AIOKafkaConsumer:
         rebalance_timeout_ms=cluster.rebalance_timeout_ms,
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         fetch_max_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=FETCH_WAIT_MS,
+        fetch_max_wait_ms=max(FETCH_WAIT_MS, cluster.patience_ms),
+        fetch_min_bytes=PATIENT_BYTES if cluster.patience_ms else 1,
     )
 
 

@@ -41,13 +41,14 @@ async def open_kafka_log(
     session_timeout_ms: int = 10_000,
     heartbeat_ms: int = 3_000,
     instance: str | None = None,
+    patience_ms: int = 0,
     security: Mapping[str, Any] = {},
 ) -> AsyncIterator["KafkaLog"]:
     """Connect to a log in Kafka, whose topics `create_topics` has made.
 
     Parameters
     ----------
-    bootstrap, client_id, timeout_s, session_timeout_ms, heartbeat_ms, instance, security
+    bootstrap, client_id, timeout_s, session_timeout_ms, heartbeat_ms, instance, patience_ms, security
         As in `Cluster`.
     topics : mapping of str to LogTopic
         The topics there have to be.
@@ -66,6 +67,7 @@ async def open_kafka_log(
         session_timeout_ms=session_timeout_ms,
         heartbeat_ms=heartbeat_ms,
         instance=instance,
+        patience_ms=patience_ms,
         security=security,
     )
     partitions = await check_topics(cluster, topics)

@@ -55,6 +55,9 @@ _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
 
 DOWNLINK = "downlink"
+HISTORY_PATIENCE_MS = 250
+"""History waits a second for a batch to grow anyway, and a fetch for each single record costs it and Kafka dearly."""
+
 DOWNLINK_PACE = Pace(max_records=500, linger_s=0.0, longest_retry_s=1.0)
 """A command waits for nothing; five hundred in flight are well below what the broker grants."""
 
@@ -100,6 +103,7 @@ async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
             session_timeout_ms=round(1_000 * settings.kafka_session_timeout_s),
             heartbeat_ms=round(300 * settings.kafka_session_timeout_s),
             instance=f"{name}-{settings.instance}" if settings.instance else None,
+            patience_ms=HISTORY_PATIENCE_MS if role == "history" else 0,
         ) as log:
             yield log
 

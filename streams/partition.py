@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -27,6 +28,9 @@ BUSY_PAUSE_S = 0.2
 
 FINISH_S = 6.0
 """Longest time for the slice in hand and the last checkpoint when a partition is given up; SIGTERM has 10 s."""
+
+UNPREPARED = object()
+"""Stands for the item of a record that came with too many others to be prepared with them."""
 
 T = TypeVar("T")
 _log = structlog.get_logger()
@@ -73,7 +77,7 @@ class Partition:
         self._owner = owner
         self._state = State(stage)
         self._reducer = Reducer(stage, self._state, self)
-        self._buffer: deque[Record] = deque()
+        self._buffer: deque[tuple[Record, Any]] = deque()
         self._in_hand = 0
         self._wake = asyncio.Event()
         self._finishing = False
@@ -113,9 +117,9 @@ class Partition:
         self._tasks = tasks
         self._task = tasks.create_task(self._run(), name=f"{self._stage.name}-{self._number}")
 
-    def offer(self, records: Sequence[Record]) -> bool:
-        """Take records; True when the buffer is full and no more should come."""
-        self._buffer.extend(records)
+    def offer(self, records: Sequence[Record], items: Sequence[Any] | None = None) -> bool:
+        """Take records, prepared or not; True when the buffer is full and no more should come."""
+        self._buffer.extend(zip(records, repeat(UNPREPARED) if items is None else items, strict=items is not None))
         self._wake.set()
         return len(self._buffer) >= BUFFER_RECORDS
 
@@ -153,9 +157,14 @@ class Partition:
         except TimeoutError:
             return
 
-    async def _take(self, records: Sequence[Record]) -> None:
-        self._in_hand = len(records)
-        outputs = [output for _, caused in self._reducer.take(records) for output in caused]
+    async def _take(self, taken: Sequence[tuple[Record, Any]]) -> None:
+        self._in_hand = len(taken)
+        records, items = zip(*taken, strict=True)
+        outputs = [
+            output
+            for _, caused in self._reducer.take(records, None if any(item is UNPREPARED for item in items) else items)
+            for output in caused
+        ]
         if outputs:
             await self._retry(
                 lambda: self._log.append(outputs)

@@ -64,9 +64,12 @@ class Reducer:
         self._state = state
         self._witness = witness
 
-    def take(self, records: Sequence[Record]) -> Iterator[tuple[Record, Sequence[NewRecord]]]:
-        """Prepare all records together, then reduce one after the other; dead letters are outputs, too."""
-        for record, item in zip(records, prepared(self._stage, records), strict=True):
+    def take(
+        self, records: Sequence[Record], items: Sequence[Any] | None = None
+    ) -> Iterator[tuple[Record, Sequence[NewRecord]]]:
+        """Reduce one record after the other; dead letters are outputs, too. Without `items`, prepare them first."""
+        items = prepared(self._stage, records) if items is None else items
+        for record, item in zip(records, items, strict=True):
             yield record, self._step(record, item)
 
     def _step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401

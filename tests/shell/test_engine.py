@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -227,6 +227,26 @@ def test_e4_no_batch_boundary_shows_in_the_outputs(tmp_path_factory: pytest.Temp
             return {header(record, "ce_id"): record.value for record in await everything(log, METRIC)}
 
     assert asyncio.run(outputs(sorted(cuts))) == asyncio.run(outputs([]))
+
+
+class Together(Tally):
+    """A stage that notes of which partitions each of its batches is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[set[int]] = []
+
+    def prepare(self, records: Sequence[Record]) -> Sequence[Any]:
+        self.batches.append({record.partition for record in records})
+        return super().prepare(records)
+
+
+async def test_what_comes_in_one_small_poll_is_prepared_together_whatever_its_partition(log: Brittle) -> None:
+    await log.append([told(f"m{n}", f"r{n}") for n in range(30)])
+    stage = Together()
+    await run_until_done(log, stage)
+    assert stage.batches == [set(range(PARTITIONS))]
+    assert {header(record, "ce_id") for record in await everything(log, METRIC)} == {f"r{n}" for n in range(30)}
 
 
 async def test_e6_a_slow_partition_is_paused_and_memory_is_bounded(
