@@ -19,10 +19,12 @@ from loadtest.bench.queries import queries
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 from loadtest.bench.scale import scale
+from loadtest.bench.stepping import stepping
 from loadtest.bench.wall import wall
 
 BENCHES: Mapping[str, Bench] = {
     "features": features,
+    "stepping": stepping,
     "bridge": bridge,
     "engine": engine,
     "latency": latency,

@@ -20,8 +20,3 @@ def test_the_stages_say_of_the_recording_what_they_said_before_byte_for_byte(sli
     for output in recorded.answered(recorded.kept(), slice_records):
         digest.add(output)
     assert (Counter(COUNTS), DIGEST) == (digest.counts, digest.text)
-
-
-def test_the_recording_holds_the_plans_that_are_made_from_it() -> None:
-    plans = {one.key + (one.value or b"") for one in recorded.answered(recorded.kept()) if one.topic == TELEMETRY}
-    assert plans <= {one.key + (one.value or b"") for one in recorded.kept()}

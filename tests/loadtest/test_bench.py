@@ -14,7 +14,7 @@ import pytest
 from adaptors import points
 from dashboards.grafana import alerts, builder
 from loadtest import grafana
-from loadtest.bench import bridge, contenders, end_to_end, many_points, stories
+from loadtest.bench import bridge, contenders, end_to_end, many_points, stepping, stories
 from loadtest.bench.__main__ import measured
 from loadtest.bench.lap import Unfinished, Watch
 from loadtest.bench.many_points import SESSION
@@ -109,6 +109,12 @@ def test_the_engine_must_measure_every_rep_once() -> None:
         f"3 reps stored of {len(reps)}",
         "2 dead letters",
     )
+
+
+def test_the_controller_alone_says_what_it_says_one_record_after_the_other() -> None:
+    said = [stories.record(one) for one in islice(stories.story(seed=1, machines=2, tenant="acme"), 100)]
+    alone = stepping.outputs_of([stepping.heard(one, offset) for offset, one in enumerate(said)])
+    assert [one.value for one in alone if one.topic == METRIC] == [one.value for one in decided(said)]
 
 
 def decided(records: list[NewRecord]) -> list[Record]:
