@@ -16,6 +16,7 @@ from loadtest.chaos.ground import GUESTS, Ground, prepared
 from loadtest.chaos.reconcile import Books, Finding, reconciled
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
+from loadtest.kept import KeptOnDisk
 from spineloop import wiring
 from spineloop.wiring import Sink
 from streams.core.controller import Controller
@@ -56,6 +57,8 @@ class Report(msgspec.Struct, kw_only=True):
     out_of_order: int = 0
     differing: int = 0
     unsaid: int = 0
+    repaired: int = 0
+    withheld: int = 0
     duplicates_in_log: int = 0
     settled_after_s: float = 0.0
     ended_by_themselves: dict[str, list[int]] = {}
@@ -122,7 +125,8 @@ def _fleet(ground: Ground, seed: int, seconds: float, rate: float) -> Fleet[Any]
         rates=Rates(),
     )
     at_machines = ground.stack.settings(mqtt_url=ground.at_machines.url)
-    return Fleet(settings, wiring.machine_connect(at_machines), now_ms=wiring.wall_clock_ms)
+    kept = KeptOnDisk(ground.stack.folder / "machines.sqlite")
+    return Fleet(settings, wiring.machine_connect(at_machines), now_ms=wiring.wall_clock_ms, kept=kept)
 
 
 async def _tell(fleet: Fleet[Any], seconds: float, told: Progress) -> None:
@@ -171,6 +175,7 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report) -> None:
     report.out_of_order, report.differing = counts["out_of_order"], counts["differing"]
     report.reps, report.messages = reps, len(fleet.ledger.published)
     report.commands = sum(topic == COMMAND for topic, _ in books.outputs)
+    report.repaired, report.withheld = len(fleet.ledger.repaired), len(fleet.ledger.withheld)
     report.duplicates_in_log = len(books.telemetry) - len({header(each, "ce_id") for each in books.telemetry})
 
 

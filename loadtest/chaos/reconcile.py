@@ -130,10 +130,11 @@ def _order(books: Books) -> Iterable[Finding]:
     """Look for what came out of its order: telemetry that nobody had held back, and commands as they took effect."""
     last: dict[tuple[str, str], int] = {}
     seen: set[str] = set()
+    held_back = books.ledger.delayed | books.ledger.repaired
     for record in books.telemetry:
         name = header(record, "ce_id") or ""
         place, _, seq = name.rpartition("/")
-        if name in seen or name not in books.ledger.published or name in books.ledger.delayed:
+        if name in seen or name not in books.ledger.published or name in held_back:
             continue
         seen.add(name)
         key = (record.key.decode(), place)
