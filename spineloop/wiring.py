@@ -55,6 +55,10 @@ _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
 
 DOWNLINK = "downlink"
+HEARTBEAT_MS = 1_000
+"""How often a worker tells its group that it lives, in ms. The answer tells it that partitions are shared out anew, so
+this is most of their silence then; the default of 3 s alone would be longer than that may last."""
+
 HISTORY_PATIENCE_MS = 250
 """History waits a second for a batch to grow anyway, and a fetch for each single record costs it and Kafka dearly."""
 
@@ -101,7 +105,7 @@ async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
             url.netloc,
             client_id=name,
             session_timeout_ms=round(1_000 * settings.kafka_session_timeout_s),
-            heartbeat_ms=round(300 * settings.kafka_session_timeout_s),
+            heartbeat_ms=HEARTBEAT_MS,
             instance=f"{name}-{settings.instance}" if settings.instance else None,
             patience_ms=HISTORY_PATIENCE_MS if role == "history" else 0,
         ) as log:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
 
+from ingest import bridge
 from ingest.arrival import MQTT_TOPIC, to_dead_letter, to_record
 from spineloop import contracts
 from spineloop.contract_of_log import IN_LOG
@@ -348,7 +349,7 @@ def listed(heading: str) -> set[str]:
 
 
 def test_every_reason_for_a_dead_letter_is_explained() -> None:
-    sources = [inspect.getsource(module) for module in (codec, topics)]
+    sources = [inspect.getsource(module) for module in (codec, topics, bridge)]
     raised = {name for source in sources for name in re.findall(r'Malformed\("(\w+)"', source)}
     told_by_decoder = set(re.findall(r'"(unknown_\w+|bad_value)"', inspect.getsource(codec)))
     assert listed("The message can't be understood") == raised | told_by_decoder
