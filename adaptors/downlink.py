@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from adaptors.mqtt_connection import Connection
@@ -33,15 +34,21 @@ class Log(Protocol):
         """Store records; when it returns, all are durable. Raises Busy when it can't for now."""
 
 
-class Downlink:
-    """Sends the records of the command topic, over one connection that is made again when it is lost.
+class Order(msgspec.Struct, frozen=True):
+    """A command to send: it, the id under which it is sent once, its `traceparent` if it has one."""
+
+    command: Command
+    ce_id: str
+    trace: str | None = None
+
+
+class Sender:
+    """Sends commands to machines over one connection, which is made again when it is lost.
 
     Parameters
     ----------
     connect : callable
         Makes a connection to the machines' broker; raises Busy.
-    log : Log
-        Where records go that are not commands.
     meters : Meters
         Where commands are counted and timed: `issued_ms` is the log time of what caused them.
     now_ms : callable
@@ -49,25 +56,24 @@ class Downlink:
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], log: Log, meters: Meters, *, now_ms: Callable[[], int]
+        self, connect: Callable[[], Awaitable[Connection]], meters: Meters, *, now_ms: Callable[[], int]
     ) -> None:
-        self._connect, self._log, self._meters, self._now_ms = connect, log, meters, now_ms
+        self._connect, self._meters, self._now_ms = connect, meters, now_ms
         self._connection: Connection | None = None
         self._seen: dict[str, None] = {}
 
-    async def deliver(self, records: Sequence[Record]) -> None:
-        """Send commands and return when the broker has them all; whatever is raised, delivering them again is safe.
+    async def send(self, orders: Sequence[Order]) -> None:
+        """Send commands and return when the broker has them all; whatever is raised, sending them again is safe.
 
         Machines don't wait for each other. The commands of one machine go in order, except that STOP overtakes.
 
         Raises
         ------
         Busy
-            The broker or the log is away.
+            The broker is away.
         Refused
             The broker does not let us publish to a machine.
         """
-        orders = await self._read(records)
         if not orders:
             return
         connection = await self._connected()
@@ -86,25 +92,12 @@ class Downlink:
             self._connection = await self._connect()
         return self._connection
 
-    async def _read(self, records: Sequence[Record]) -> Sequence[tuple[Record, Command]]:
-        """Decode the records; what is not a command goes to the dead letters before anything is sent."""
-        orders, letters = list[tuple[Record, Command]](), list[NewRecord]()
-        for record in records:
-            try:
-                orders.append((record, codec.decode_command(record.value or b"")))
-            except Malformed as why:
-                letters.append(dead_letter(record, stage="downlink", reason=why.reason, detail=why.detail))
-                self._meters.count("spineloop_dead_letters_total", stage="downlink", reason=why.reason)
-        if letters:
-            await self._log.append(letters)
-        return orders
+    async def _send_in_turn(self, connection: Connection, turn: Sequence[Order]) -> None:
+        for order in turn:
+            await self._send(connection, order)
 
-    async def _send_in_turn(self, connection: Connection, turn: Sequence[tuple[Record, Command]]) -> None:
-        for record, command in turn:
-            await self._send(connection, record, command)
-
-    async def _send(self, connection: Connection, record: Record, command: Command) -> None:
-        ce_id = header(record, "ce_id") or command.command_id
+    async def _send(self, connection: Connection, order: Order) -> None:
+        command, ce_id = order.command, order.ce_id
         is_stop, now_ms = command.action == "stop", self._now_ms()
         if ce_id in self._seen:
             return
@@ -112,7 +105,6 @@ class Downlink:
             self._meters.count("spineloop_commands_expired_total")
             _log.info("command expired before it was sent", command=command.command_id)
             return
-        trace = header(record, TRACEPARENT)
         is_heard = await connection.publish(
             mqtt_topic(command.machine, "command"),
             codec.encode(command, "json"),  # a device may be simple
@@ -120,7 +112,7 @@ class Downlink:
             response_topic=mqtt_topic(command.machine, "ack"),
             correlation_data=command.command_id.encode(),
             content_type=JSON_TYPE.decode(),
-            user_properties=[] if trace is None else [(TRACEPARENT, trace)],
+            user_properties=[] if order.trace is None else [(TRACEPARENT, order.trace)],
         )
         self._remember(ce_id)
         self._meters.count("spineloop_commands_sent_total")
@@ -135,9 +127,38 @@ class Downlink:
             del self._seen[next(iter(self._seen))]
 
 
-def _by_machine(orders: Sequence[tuple[Record, Command]]) -> Sequence[Sequence[tuple[Record, Command]]]:
+class Downlink:
+    """Sends the records of the command topic; what is no command goes to the dead letters."""
+
+    def __init__(self, sender: Sender, log: Log, meters: Meters) -> None:
+        self._sender, self._log, self._meters = sender, log, meters
+
+    async def deliver(self, records: Sequence[Record]) -> None:
+        """Send commands and return when the broker has them all; whatever is raised, delivering them again is safe.
+
+        Raises what `Sender.send` does, and Busy when the log is away.
+        """
+        await self._sender.send(await self._read(records))
+
+    async def _read(self, records: Sequence[Record]) -> Sequence[Order]:
+        """Decode the records; what is not a command goes to the dead letters before anything is sent."""
+        orders, letters = list[Order](), list[NewRecord]()
+        for record in records:
+            try:
+                command = codec.decode_command(record.value or b"")
+                ce_id = header(record, "ce_id") or command.command_id
+                orders.append(Order(command, ce_id, header(record, TRACEPARENT)))
+            except Malformed as why:
+                letters.append(dead_letter(record, stage="downlink", reason=why.reason, detail=why.detail))
+                self._meters.count("spineloop_dead_letters_total", stage="downlink", reason=why.reason)
+        if letters:
+            await self._log.append(letters)
+        return orders
+
+
+def _by_machine(orders: Sequence[Order]) -> Sequence[Sequence[Order]]:
     """Sort by machine: STOP first among its commands, requests for messages last, who is to stop before others."""
-    turns: dict[str, list[tuple[Record, Command]]] = {}
-    for order in sorted(orders, key=lambda order: _RANK.get(order[1].action, 1)):
-        turns.setdefault(order[1].machine, []).append(order)
+    turns: dict[str, list[Order]] = {}
+    for order in sorted(orders, key=lambda order: _RANK.get(order.command.action, 1)):
+        turns.setdefault(order.command.machine, []).append(order)
     return list(turns.values())

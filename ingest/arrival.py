@@ -75,9 +75,12 @@ def to_dead_letter(message: Message, why: Malformed, now_ms: int) -> NewRecord:
     return dead_letter(record, stage="ingest", reason=why.reason, detail=why.detail)
 
 
+def trace_of(message: Message) -> str | None:
+    """Return the `traceparent` of a message, if it has one that is one."""
+    found = (value for name, value in message.user_properties if name == TRACEPARENT and _TRACEPARENT.fullmatch(value))
+    return next(found, None)
+
+
 def _trace(message: Message) -> tuple[Header, ...]:
-    return tuple(
-        (name, value.encode())
-        for name, value in message.user_properties
-        if name == TRACEPARENT and _TRACEPARENT.fullmatch(value)
-    )[:1]
+    trace = trace_of(message)
+    return () if trace is None else ((TRACEPARENT, trace.encode()),)

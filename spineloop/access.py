@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -26,14 +26,15 @@ ITERATIONS = 101
 """Of PBKDF2, mosquitto's own default. More would slow guessing, but 256 random bits can't be guessed, and the broker,
 which has one thread, would pay for it at every connect and, for everybody connected, at every SIGHUP."""
 
-Kind = Literal["machine", "operator", "ingest", "downlink"]
+Kind = Literal["machine", "operator", "ingest", "downlink", "reflex"]
 _NAME = re.compile(rf"{NAME}(/{NAME}){{0,2}}", re.ASCII)
 _SCOPE = re.compile(rf"({NAME}(/{NAME})?)?", re.ASCII)
 _HASH = re.compile(r"(\$7\$[0-9]+\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+)?", re.ASCII)
 """All for `fullmatch`: a line feed at the end would be a line of somebody's own in the broker's files."""
 
-_SERVICES: Sequence[Kind] = ("ingest", "downlink")
-_LEVELS: dict[int, tuple[Kind, ...]] = {1: ("ingest", "downlink"), 2: ("operator",), 3: ("machine",)}
+SERVICES: tuple[Kind, ...] = ("ingest", "downlink", "reflex")
+"""What is no machine and no person: roles that talk to the broker."""
+_LEVELS: dict[int, tuple[Kind, ...]] = {1: SERVICES, 2: ("operator",), 3: ("machine",)}
 
 
 class NoSuchName(Exception):
@@ -99,7 +100,7 @@ def add(
     known = register.find(name)
     if known is not None and known.may_connect:
         raise NoSuchName(f"{name} has a credential already: revoke it first")
-    if scope and kind not in _SERVICES:
+    if scope and kind not in SERVICES:
         raise NoSuchName(f"{name}: what {kind}s reach follows from the name, and can't be chosen")
     secret = secrets.token_urlsafe(SECRET_BYTES)
     entry = Entry(name=name, kind=kind, scope=scope, hash=hashed(secret, secrets.token_bytes(12)), added_ms=now_ms)
@@ -177,6 +178,9 @@ def _rights(entry: Entry) -> Iterable[str]:
             yield from (f"topic read {place}/{stream}" for stream in UPWARD)
             yield "topic read $SYS/broker/publish/messages/dropped"
         case "downlink":
+            yield f"topic write {place}/command"
+        case "reflex":
+            yield f"topic read {place}/event"
             yield f"topic write {place}/command"
         case "machine":
             return

@@ -141,6 +141,12 @@ def downlink() -> None:
 
 
 @app.command()
+def reflex() -> None:
+    """Answer a symptom, a stop button, a fault or a red flag with STOP at once, from broker to broker, past the log."""
+    _role("reflex")
+
+
+@app.command()
 def page() -> None:
     """Show the fleet, machine by machine, to operators: http://127.0.0.1:8480. Beyond loopback only with a token.
 

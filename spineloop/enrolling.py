@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from spineloop import access, wiring
-from spineloop.access import Entry, Kind, NoSuchName
+from spineloop.access import Entry, NoSuchName
 
 RELOAD_LIMIT_S = 30.0
 """Longest wait for `--reload`."""
@@ -40,7 +40,7 @@ def add(
     name: Name,
     *,
     folder: Folder = HERE,
-    service: Annotated[str | None, typer.Option(help="A service instead: ingest or downlink.")] = None,
+    service: Annotated[str | None, typer.Option(help="A service instead: ingest, downlink or reflex.")] = None,
     scope: Annotated[str, typer.Option(help="Tenant or tenant/site that a service is for; all otherwise.")] = "",
     reload: Reload = None,
     pid_file: PidFile = None,
@@ -51,9 +51,9 @@ def add(
     Examples: `spineloop machines add acme/north/row-1`, `spineloop machines add acme/north` for the site's operators,
     `spineloop machines add ingest-0 --service ingest`
     """
-    if service not in {None, "ingest", "downlink"}:
-        _fail(f"--service {service}: there are ingest and downlink")
-    kind: Kind | None = "ingest" if service == "ingest" else "downlink" if service == "downlink" else None
+    kind = next((one for one in access.SERVICES if one == service), None)
+    if kind is None and service is not None:
+        _fail(f"--service {service}: there are {', '.join(access.SERVICES)}")
     with _changing(folder):
         register, secret = access.add(access.read(folder), name, wiring.wall_clock_ms(), service=kind, scope=scope)
         access.write(folder, register)

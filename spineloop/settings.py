@@ -46,10 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Credentials there.
     mqtt_ca_file : str
         Certificate of the authority that signed the broker's, for `mqtts://`; empty takes the system's authorities.
-    ingest_client_id, downlink_client_id : str
+    ingest_client_id, downlink_client_id, reflex_client_id : str
         Fixed client ids: the broker keeps their sessions. Each process of a role needs its own.
     ingest_tenant, ingest_site : str
-        Which machines this bridge hears; `+` is all. Several bridges need disjoint ones.
+        Which machines this bridge or reflex hears; `+` is all. Several bridges need disjoint ones.
     log_url : str
         `kafka://host:port[,host:port]` or `sqlite:///path/to/directory`.
     partitions, replication : int
@@ -93,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mqtt_ca_file: str = ""
     ingest_client_id: str = "spineloop-ingest-0"
     downlink_client_id: str = "spineloop-downlink-0"
+    reflex_client_id: str = "spineloop-reflex-0"
     ingest_tenant: str = "+"
     ingest_site: str = "+"
     log_url: str = "kafka://127.0.0.1:9092"

@@ -19,7 +19,7 @@ import structlog
 from adaptors import broker_watch, kafka_erasure, kafka_topics, mqtt_client, sqlite_erasure
 from adaptors import history as histories
 from adaptors.delivery import Delivery, Pace
-from adaptors.downlink import Downlink
+from adaptors.downlink import Downlink, Order, Sender
 from adaptors.history import History
 from adaptors.influx_history import InfluxAddress, InfluxHistory, open_influx_history
 from adaptors.kafka_log import open_kafka_log
@@ -34,14 +34,16 @@ from dashboards.live.server import Page, PageSettings
 from ingest.arrival import Message
 from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
 from ingest.bridge import Log as BridgeLog
+from ingest.reflex import Reflex, event_filter
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import watched
+from streams.core.commands import Command
 from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
 from streams.core.planning import Planner
-from streams.core.policy import Policy
+from streams.core.policy import Policy, digest
 from streams.core.records import Record
 from streams.core.topics import COMMAND
 from streams.engine import Engine, EngineSettings
@@ -282,8 +284,9 @@ def history(settings: Settings, log: Log, sink: Sink, meters: Meters) -> Role:
 
 def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
     """Send commands to machines."""
-    sender = Downlink(connect(settings, settings.downlink_client_id), log, meters, now_ms=wall_clock_ms)
-    delivery = Delivery(log, COMMAND, DOWNLINK, sender.deliver, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
+    sender = Sender(connect(settings, settings.downlink_client_id), meters, now_ms=wall_clock_ms)
+    effect = Downlink(sender, log, meters).deliver
+    delivery = Delivery(log, COMMAND, DOWNLINK, effect, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
 
     async def run(stop: asyncio.Event) -> None:
         try:
@@ -292,6 +295,31 @@ def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
             await sender.close()
 
     return Role("downlink", run, lambda: delivery.ready)
+
+
+def reflex(settings: Settings, meters: Meters) -> Role:
+    """Stop machines that are in danger at once; it needs the broker, and no log."""
+    sender = Sender(connect(settings, f"{settings.reflex_client_id}-says"), meters, now_ms=wall_clock_ms)
+
+    async def send(stops: Sequence[tuple[Command, str | None]]) -> None:
+        await sender.send([Order(stop, stop.command_id, trace) for stop, trace in stops])
+
+    listening = Reflex(
+        connect(settings, settings.reflex_client_id),
+        send,
+        meters,
+        now_ms=wall_clock_ms,
+        heard=event_filter(settings.ingest_tenant, settings.ingest_site),
+        policy=digest(settings.policy()),
+    )
+
+    async def run(stop: asyncio.Event) -> None:
+        try:
+            await listening.run(stop)
+        finally:
+            await sender.close()
+
+    return Role("reflex", run, lambda: listening.ready)
 
 
 def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:
@@ -318,6 +346,9 @@ def page_role(shown: Page) -> Role:
 @asynccontextmanager
 async def opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator[Role]:
     """Build one role with clients of its own, as a process of the distributed way needs it."""
+    if name == "reflex":
+        yield reflex(settings, meters)
+        return
     async with open_log(settings, name) as log:
         if name == "history":
             async with open_history(settings) as sink:
@@ -356,12 +387,13 @@ WITH_LOG: Mapping[str, Callable[[Settings, Log, Meters], Role]] = {
     "plan": plan,
     "downlink": downlink,
 }
-ROLES: Sequence[str] = ("ingest", "control", "plan", "history", "downlink")
+ROLES: Sequence[str] = ("ingest", "control", "plan", "history", "downlink", "reflex")
 
 
 def all_roles(settings: Settings, log: Log, sink: Sink, meters: Meters) -> list[Role]:
     """Build every role on one log, as the embedded way needs it."""
-    return [*(build(settings, log, meters) for build in WITH_LOG.values()), history(settings, log, sink, meters)]
+    with_log = [build(settings, log, meters) for build in WITH_LOG.values()]
+    return [*with_log, history(settings, log, sink, meters), reflex(settings, meters)]
 
 
 def is_sqlite(settings: Settings) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streams.checkpoint import State
+from streams.core.danger import EARLY
 from streams.core.plans import PlanMade
 from streams.core.records import Record, header
 from streams.core.stage import Stage
@@ -15,7 +16,7 @@ from streams.stretch import Readable, closing
 OUTPUTS = (METRIC, COMMAND, PATIENT)
 """Topics that hold nothing but outputs. Plans stand in the telemetry, between what machines said."""
 
-_COPIES = (REPLAYED, REDRIVE, REDRIVEN)
+_COPIES = (REPLAYED, REDRIVE, REDRIVEN, EARLY)
 _PLAN = f"spineloop.{PlanMade.__struct_config__.tag}.v1"
 
 Ends = Mapping[tuple[str, int], int]
@@ -28,7 +29,7 @@ def is_plan(record: Record) -> bool:
 
 
 def is_copy(record: Record) -> bool:
-    """Tell whether a record was written again by hand, by a replay or a redrive."""
+    """Tell whether a record is none of a stage: written again by a replay or a redrive, or an early STOP."""
     return has_any(record, _COPIES)
 
 

@@ -16,10 +16,11 @@ from dashboards.live.board import Board
 from dashboards.live.feed import Feed, Log
 from dashboards.live.guard import COOKIE, FAILURES_S, Guard
 from dashboards.live.view import View
+from streams.core.danger import early_stop
 from streams.core.errors import Busy
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import to_records
-from streams.core.policy import Policy
+from streams.core.policy import Policy, digest
 
 STATIC = Path(__file__).parent / "static"
 KINDS: Mapping[str, str] = {
@@ -117,6 +118,7 @@ class Page:
         roles: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self.view = View(chosen)
+        self._policy = digest(chosen)
         self.port = 0
         self._log, self._settings = log, settings
         self._now_ms, self._roles = now_ms, roles
@@ -226,17 +228,20 @@ class Page:
         return answer
 
     async def _asked(self, request: web.Request) -> web.Response:
-        """Put what an operator asks for into the log; answer once it is durable."""
+        """Put what an operator asks for into the log, then the STOP that need not wait; answer once it is durable."""
         told = await _body(request, OperatorAsked)
         if not isinstance(told, OperatorAsked):
             return told
         if told.machine not in self.view:
             return _told(404, f"no machine {told.machine} is known here, so nothing was recorded")
         try:
-            await self._log.append(to_records(told, self._now_ms()))
+            now_ms = self._now_ms()
+            await self._log.append(to_records(told, now_ms))
         except Busy as busy:
             _log.warning("what an operator asked for was not recorded", machine=told.machine, why=str(busy))
             return _told(503, "the log can't be reached, so nothing was recorded; use the button on the machine")
+        with suppress(Busy):  # the controller's STOP follows from what is recorded
+            await self._log.append(early_stop(told, now_ms, self._policy))
         _log.info("operator asked", machine=told.machine, action=told.action, id=told.id)
         return _json({"id": told.id, "cause": told.cause}, status=202)
 

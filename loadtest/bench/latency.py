@@ -216,6 +216,7 @@ class Telling(Generic[M]):
         amiss = {
             "dead letters": await letters.count(),
             "stops without a command": self._stamps.missing("stop", "received"),
+            "stops without a command in the log": self._stamps.missing("stop", "decided"),
         }
         wrong += [f"{amount} {what}" for what, amount in amiss.items() if amount]
         if first is None:
@@ -232,7 +233,7 @@ class Telling(Generic[M]):
     async def _answered(self) -> None:
         """Wait until every stop has its command, or too long."""
         for _ in range(100):
-            if not self._stamps.missing("stop", "received"):
+            if not (self._stamps.missing("stop", "received") or self._stamps.missing("stop", "decided")):
                 break
             await asyncio.sleep(LOOK_S)
 
@@ -242,6 +243,7 @@ class Telling(Generic[M]):
         found = {
             "rep_to_command": stamps.spans_ms("rep", "sent", "received"),
             "stop": stamps.spans_ms("stop", "sent", "received"),
+            "stop_in_the_log": stamps.spans_ms("stop", "sent", "decided"),
             "rep_to_metric": stamps.spans_ms("rep", "sent", "measured"),
             "rep_to_puback": stamps.spans_ms("rep", "sent", "acknowledged"),
         }

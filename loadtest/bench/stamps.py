@@ -11,15 +11,19 @@ from loadtest.bench.end_to_end import percentile
 
 Point = Literal["sent", "acknowledged", "ingested", "logged", "measured", "decided", "received"]
 
-HOPS: Mapping[str, tuple[Point, Point]] = {
-    "to_bridge": ("sent", "ingested"),
-    "to_log": ("ingested", "logged"),
-    "control": ("logged", "decided"),
-    "downlink": ("decided", "received"),
+HOPS: Mapping[str, Mapping[str, tuple[Point, Point]]] = {
+    "rep": {
+        "to_bridge": ("sent", "ingested"),
+        "to_log": ("ingested", "logged"),
+        "control": ("logged", "decided"),
+        "downlink": ("decided", "received"),
+    },
+    "stop": {"reflex": ("sent", "received")},
 }
-"""The way of a command, hop by hop: broker and bridge; the append to the log until another client has read it; the
-controller, from there until its command could be read; downlink, broker and the machine's own client. `ingested` is the
-record's timestamp, in whole ms, so the first two are known to 1 ms."""
+"""The way of a command by what causes it, hop by hop: broker and bridge; the append to the log until another client has
+read it; the controller, from there until its command could be read; downlink, broker and the machine's own client.
+`ingested` is the record's timestamp, in whole ms, so the first two are known to 1 ms. STOP after a button goes from
+broker to broker."""
 
 SHARES = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "max": 1.0}
 
@@ -64,7 +68,7 @@ class Stamps:
         went = [each for trace, each in self._at_ns.items() if self._kinds[trace] == kind and "received" in each]
         return {
             name: sorted((each[last] - each[first]) * 1e-6 for each in went if first in each and last in each)
-            for name, (first, last) in HOPS.items()
+            for name, (first, last) in HOPS[kind].items()
         }
 
 

@@ -20,6 +20,7 @@ MeterName = Literal[
     "spineloop_points_total",
     "spineloop_commands_sent_total",
     "spineloop_commands_expired_total",
+    "spineloop_reflex_stops_total",
     "spineloop_rep_to_command_seconds",
     "spineloop_broker_dropped_messages",
 ]
@@ -48,6 +49,7 @@ METERS: Mapping[MeterName, Meter] = {
     "spineloop_points_total": Meter("counter", (), "points written to history"),
     "spineloop_commands_sent_total": Meter("counter", (), "commands acknowledged by the broker"),
     "spineloop_commands_expired_total": Meter("counter", (), "commands not sent because they came too late"),
+    "spineloop_reflex_stops_total": Meter("counter", (), "STOPs sent at once, past the log"),
     "spineloop_rep_to_command_seconds": Meter("histogram", (), "from a rep in the log to its command at the broker"),
     "spineloop_broker_dropped_messages": Meter("gauge", (), "messages that the broker took and then dropped"),
 }

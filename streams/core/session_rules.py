@@ -6,13 +6,14 @@ situation and the policy; it returns what it wants done and why.
 
 from streams.core.baseline import LOAD_BAND, Baseline
 from streams.core.commands import Change, Evidence
+from streams.core.danger import danger
 from streams.core.fatigue_rules import paced_fatigue_stop, rest_extend, velocity_loss_stop
 from streams.core.form_rules import rom_limit, rom_shortfall, tempo_or_bounce, unsteady_reduce
 from streams.core.policy import Policy
 from streams.core.rule import Match, Rule
 from streams.core.session import SessionState
 from streams.core.situation import MIN_WINDOW_SHARE, WINDOW_DECIMALS, Situation, lowered, range_step
-from streams.core.telemetry import ButtonPressed, Event, FaultRaised, Screened, SymptomReported
+from streams.core.telemetry import SymptomReported
 
 MIN_REFERENCE_REPS = 3
 """Accepted reps of the set that make its largest peak force a reference."""
@@ -41,24 +42,10 @@ def emergency_stop(situation: Situation, policy: Policy) -> Match | None:
         return None if situation.session is None else _stop(situation, ("link", situation.link_loss))
     if situation.asked is not None:
         return _stop(situation, ("operator", situation.asked.by), ("reason", situation.asked.reason))
-    danger = _danger(situation.event)
-    if danger is not None:
-        return _stop(situation, danger)
+    found = danger(situation.event)
+    if found is not None:
+        return _stop(situation, found)
     return _force_spike(situation, policy) if situation.event is None and not situation.locked else None
-
-
-def _danger(event: Event | None) -> tuple[str, str] | None:
-    """Name what is dangerous about an event, if anything is."""
-    match event:
-        case SymptomReported(symptom=symptom) if symptom != "none":
-            return "symptom", symptom
-        case ButtonPressed(button="stop"):
-            return "button", "stop"
-        case FaultRaised(fault=fault):
-            return "fault", fault
-        case Screened(outcome="red_flag"):
-            return "screening", "red_flag"
-    return None
 
 
 def _force_spike(situation: Situation, policy: Policy) -> Match | None:

@@ -22,7 +22,7 @@ IMAGES = {
     "grafana": "grafana/grafana:12.4.5",
 }
 
-ROLES = {"ingest", "control", "plan", "history", "downlink"}
+ROLES = {"ingest", "control", "plan", "history", "downlink", "reflex"}
 
 METRICS_PORT = 9464
 
@@ -128,12 +128,13 @@ def test_history_writes_where_grafana_reads_and_influxdb_is_set_up(services: Map
 
 
 def test_the_roles_at_the_broker_have_credentials_of_their_own_and_metrics_a_token(services: Mapping[str, Any]) -> None:
-    named = {role: Settings.read(services[role]["environment"]) for role in ("ingest", "downlink")}
+    named = {role: Settings.read(services[role]["environment"]) for role in ("ingest", "downlink", "reflex")}
     assert {role: settings.mqtt_username for role, settings in named.items()} == {
         "ingest": "ingest-0",
         "downlink": "downlink-0",
+        "reflex": "reflex-0",
     }
-    assert len({settings.mqtt_password for settings in named.values()}) == 2
+    assert len({settings.mqtt_password for settings in named.values()}) == 3
     assert all(Settings.read(services[role]["environment"]).http_token for role in ROLES)
 
 
@@ -174,6 +175,7 @@ def test_a_role_waits_for_the_topics_and_for_the_servers_it_talks_to(services: M
         "plan": topics,
         "history": topics | {"influxdb": "service_healthy"},
         "downlink": topics | {"mosquitto": "service_healthy"},
+        "reflex": {"mosquitto": "service_healthy"},
     }
     assert services["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
 

@@ -22,11 +22,12 @@ from ingest.bridge import Bridge, BridgeSettings
 from loadtest import hostile, native, stack
 from loadtest.hostile import MARK, Secret, Target
 from loadtest.native import Walled
-from spineloop import access
+from spineloop import access, wiring
 from spineloop.access import Kind
+from spineloop.settings import Settings
 from streams.core import codec
 from streams.core.records import NewRecord
-from streams.core.telemetry import Heartbeat
+from streams.core.telemetry import FaultRaised, Heartbeat
 from streams.core.topics import DEAD_LETTER, TELEMETRY
 from tests.shell.counts import Counts
 
@@ -38,7 +39,7 @@ VICTIM, NEIGHBOUR, EVIL, GONE = "acme/north/m1", "umbra/east/m2", "umbra/east/ev
 OPERATOR = "acme/north"
 THIEVES = [f"umbra/east/thief-{number}" for number in range(6)]
 OBSERVER = "observer"
-TARGET = Target(VICTIM, ("ingest-0", "downlink-0", "spineloop-ingest-0"), OPERATOR)
+TARGET = Target(VICTIM, ("ingest-0", "downlink-0", "spineloop-ingest-0", "reflex-0"), OPERATOR)
 
 
 class Wall:
@@ -53,7 +54,8 @@ class Wall:
         for name in (VICTIM, NEIGHBOUR, EVIL, GONE, OPERATOR, *THIEVES):
             register, secret = access.add(register, name, 1)
             self.secrets[name] = Secret(name, secret.encode())
-        services: dict[str, Kind] = {"ingest-0": "ingest", "downlink-0": "downlink", OBSERVER: "ingest"}
+        services: dict[str, Kind] = {"ingest-0": "ingest", "downlink-0": "downlink", "reflex-0": "reflex"}
+        services[OBSERVER] = "ingest"
         for name, kind in services.items():
             register, secret = access.add(register, name, 1, service=kind)
             self.secrets[name] = Secret(name, secret.encode())
@@ -221,6 +223,34 @@ async def test_ten_thousand_hostile_attempts_come_to_nothing(wall: Wall) -> None
     assert [record.value for record in log.records if record.topic == TELEMETRY] == beats
     assert log.keys(TELEMETRY).keys() == {VICTIM}
     assert log.keys(DEAD_LETTER) == {EVIL: sum(visit.attempts for visit in visits if visit.kind == "lie")}
+
+
+async def test_behind_the_wall_the_reflex_stops_the_machine_that_is_in_danger_and_no_other(wall: Wall) -> None:
+    settings = Settings(
+        mqtt_url=wall.broker.inside,
+        mqtt_username="reflex-0",
+        mqtt_password=(wall.secrets["reflex-0"].password or b"").decode(),
+        http_port=0,
+    )
+    role, stop = wiring.reflex(settings, Counts()), asyncio.Event()
+    running = asyncio.create_task(role.run(stop))
+    await until(lambda: role.is_ready() or running.done())
+    fault = codec.encode(FaultRaised(boot_id="b", seq=1, t_us=1, fault="cable"))
+    lie = codec.encode(FaultRaised(boot_id="b", seq=2, t_us=1, fault="cable", machine=VICTIM))
+    async with (
+        ear(await wall.outside(VICTIM), f"spineloop/v1/{VICTIM}/command") as victim,
+        ear(await wall.outside(EVIL), f"spineloop/v1/{EVIL}/command") as evil,
+    ):
+        await evil.connection.publish(f"spineloop/v1/{EVIL}/event", lie)
+        await evil.connection.publish(f"spineloop/v1/{VICTIM}/event", fault)
+        await evil.connection.publish(f"spineloop/v1/{EVIL}/event", fault)
+        await until(lambda: len(evil.heard) > 0)
+        assert (victim.heard, [codec.decode_command(one).cause for _, one in evil.heard]) == ([], [f"{EVIL}/b/1"])
+        await victim.connection.publish(f"spineloop/v1/{VICTIM}/event", fault)
+        await until(lambda: len(victim.heard) > 0)
+        assert [codec.decode_command(one).machine for _, one in victim.heard] == [VICTIM]
+    stop.set()
+    await asyncio.wait_for(running, DEADLINE_S)
 
 
 async def test_who_is_revoked_is_cut_without_its_will_and_not_let_in_again_until_it_is_added(

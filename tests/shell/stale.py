@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from adaptors.downlink import Downlink
+from adaptors.downlink import Downlink, Sender
 from loadtest.exercise import EXERCISES
 from loadtest.kept import KeptOnDisk
 from loadtest.machine import Machine
@@ -164,7 +164,7 @@ class Day:
 
         log: Any = None  # nothing here is malformed
         clock = (lambda: self.now_ms) if downlink_sees_time else (lambda: 0)
-        self._downlink = Downlink(connect, log, Counts(), now_ms=clock)
+        self._downlink = Downlink(Sender(connect, Counts(), now_ms=clock), log, Counts())
 
     async def live(self) -> "Day":
         """Let it all happen."""

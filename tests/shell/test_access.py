@@ -99,6 +99,7 @@ def test_the_acl_gives_each_what_it_needs_and_no_more() -> None:
     register, _ = access.add(register, "acme/north", 1)
     register, _ = access.add(register, "ingest-acme", 1, service="ingest", scope="acme")
     register, _ = access.add(register, "downlink-0", 1, service="downlink")
+    register, _ = access.add(register, "reflex-0", 1, service="reflex", scope="acme/north")
     lines = [line for line in access.acl(register).splitlines() if line and not line.startswith("#")]
     assert lines == [
         "pattern write spineloop/v1/%u/rep",
@@ -116,6 +117,9 @@ def test_the_acl_gives_each_what_it_needs_and_no_more() -> None:
         "topic read spineloop/v1/acme/+/+/ack",
         "topic read spineloop/v1/acme/+/+/presence",
         "topic read $SYS/broker/publish/messages/dropped",
+        "user reflex-0",
+        "topic read spineloop/v1/acme/north/+/event",
+        "topic write spineloop/v1/acme/north/+/command",
     ]
 
 

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from adaptors import downlink
 from adaptors.delivery import Delivery, Pace
-from adaptors.downlink import Downlink
+from adaptors.downlink import Downlink, Sender
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection, Refused
 from adaptors.sqlite_log import open_sqlite_log
@@ -69,7 +69,8 @@ class Fleet:
     def __init__(self, url: str) -> None:
         self.url, self.tenant = url, next(tenants)
         self.clock, self.log, self.meters = HandClock(), HandLog(), Counts()
-        self.downlink = Downlink(self.connect, self.log, self.meters, now_ms=self.clock.now_ms)
+        self.sender = Sender(self.connect, self.meters, now_ms=self.clock.now_ms)
+        self.downlink = Downlink(self.sender, self.log, self.meters)
         self._offset = count()
 
     async def connect(self, role: str = "downlink") -> Connection:
@@ -80,7 +81,7 @@ class Fleet:
         async with await self.connect("machines") as ear:
             await ear.subscribe([f"spineloop/v1/{self.tenant}/+/+/command"])
             yield ear
-        await self.downlink.close()
+        await self.sender.close()
 
     def command(self, number: int, action: Action = "cue", machine: str = "m1") -> Command:
         key = f"{self.tenant}/north/{machine}"
@@ -212,7 +213,7 @@ async def test_it_returns_only_when_the_broker_has_every_command() -> None:
     assert not delivering.done()
     broker.send(mqtt5.PubAckPacket(first.packet_id or 0).write())
     await asyncio.wait_for(delivering, DEADLINE_S)
-    await fleet.downlink.close()
+    await fleet.sender.close()
     await broker.close()
 
 
@@ -232,7 +233,7 @@ async def test_after_a_lost_connection_only_what_the_broker_did_not_confirm_is_s
     assert sequences([again]) == [2]
     broker.send(mqtt5.PubAckPacket(again.packet_id or 0).write())
     await asyncio.wait_for(delivering, DEADLINE_S)
-    await fleet.downlink.close()
+    await fleet.sender.close()
     await broker.close()
 
 
@@ -247,7 +248,7 @@ async def test_a_broker_that_does_not_let_us_near_a_machine_is_worse_than_one_th
         broker.send(mqtt5.PubAckPacket(packet.packet_id or 0, reason_code=code).write())
     with pytest.raises(Refused):
         await asyncio.wait_for(delivering, DEADLINE_S)
-    await fleet.downlink.close()
+    await fleet.sender.close()
     await broker.close()
 
 
@@ -255,7 +256,7 @@ async def test_while_the_broker_is_away_it_is_busy() -> None:
     fleet = Fleet("mqtt://127.0.0.1:1")
     with pytest.raises(Busy):
         await fleet.deliver(fleet.command(1))
-    await fleet.downlink.close()
+    await fleet.sender.close()
 
 
 async def test_what_is_not_a_command_is_put_aside_before_the_others_are_sent(fleet: Fleet) -> None:
@@ -302,4 +303,4 @@ async def test_a_delivery_moves_on_when_the_commands_are_sent_and_not_while_the_
         await until(lambda: delivery.positions == {0: 2})
         stop.set()
         await running
-        await fleet.downlink.close()
+        await fleet.sender.close()

@@ -19,10 +19,12 @@ from dashboards.live.server import HEADERS, STATIC, Page, PageSettings
 from spineloop.settings import Settings, WrongSetting
 from streams.core import codec, policy
 from streams.core.controller import Controller
+from streams.core.danger import EARLY
 from streams.core.errors import Busy
 from streams.core.operators import OperatorAsked
-from streams.core.records import NewRecord, Record
+from streams.core.records import NewRecord, Record, header
 from streams.core.topics import COMMAND, METRIC, TELEMETRY
+from streams.digest import has_any
 from streams.engine import Engine, EngineSettings
 from tests.shell import clinic
 from tests.shell.clinic import NOW_MS, STEADY, TIRING
@@ -272,7 +274,10 @@ async def test_a_stop_on_the_page_becomes_a_command_for_the_machine(log: SqliteL
     for partition in await log.bounds(COMMAND):
         async for records in log.read(COMMAND, partition):
             stops += [one for one in records if codec.decode_command(one.value or b"").action == "stop"]
-    (command,) = [codec.decode_command(one.value or b"") for one in stops]
+    early = {header(one, "ce_id") for one in stops if has_any(one, [EARLY])}
+    assert early == {f"{KEY}/operator/{'0' * 32}/emergency_stop#early"}  # sent once, however often it was written
+    (command,) = [codec.decode_command(one.value or b"") for one in stops if not has_any(one, [EARLY])]
+    assert {codec.decode_command(one.value or b"").command_id for one in stops} == {command.command_id}
     assert [(one.name, one.value) for one in command.evidence] == [("operator", "Kim"), ("reason", "patient unwell")]
 
 

@@ -20,6 +20,8 @@ from adaptors.sqlite_reading import SqliteReading, open_sqlite_reading
 from loadtest.stack import spineloop as command_line
 from spineloop.embedded import PARTITIONS
 from streams.core import codec
+from streams.core.danger import early_stop
+from streams.core.operators import OperatorAsked
 from streams.core.records import NewRecord, Record, header
 from streams.core.telemetry import Heartbeat
 from streams.core.topics import COMMAND, CONTROLLER_STATE, METRIC, PATIENT, TELEMETRY
@@ -156,6 +158,18 @@ async def test_a_command_that_is_missing_in_the_log_is_found(data: Path) -> None
         gone = (await everything(log, COMMAND))[3]
     await changed(data, COMMAND, lambda record: None if record == gone else as_it_was(record))
     assert (await replayed(data)).log.differing == ((COMMAND, gone.key.decode()),)
+
+
+async def test_a_stop_that_did_not_wait_for_the_controller_is_none_of_its_outputs(data: Path) -> None:
+    before = await replayed(data)
+    async with reading(data) as log:
+        machine = (await everything(log, COMMAND))[0].key.decode()
+    asked = OperatorAsked(machine=machine, id="7" * 32, by="Kim", reason="patient unwell", action="stop")
+    async with writing(data) as log:
+        await log.append(early_stop(asked, week.START_MS, "p"))
+        assert len(await everything(log, COMMAND)) == before.outputs[COMMAND] + 1
+    after = await replayed(data)
+    assert (after.log.differing, after.digest) == ((), before.digest)
 
 
 async def test_what_was_written_twice_after_a_crash_counts_once(data: Path) -> None:

@@ -1,0 +1,153 @@
+"""Reflex: danger at a machine is answered with STOP as soon as it is heard, past the log and whatever waits there.
+
+It decides nothing: `streams.core.danger` says which events stop a machine by themselves. The same events go the long
+way as well, and the controller's STOP, under the same id, finds the machine stopped (docs/decisions/0012). So nothing
+here has to be kept, repeated or put aside: what is missed is stopped a little later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Generic, Protocol, TypeVar, cast
+
+import structlog
+
+from ingest.arrival import Message, trace_of
+from streams.core import codec
+from streams.core.commands import Command
+from streams.core.danger import stop_for
+from streams.core.errors import Busy, Malformed
+from streams.core.meters import Meters
+from streams.core.telemetry import Event
+from streams.core.topics import parse_mqtt
+
+MAX_BATCH = 100
+RETRY_S = 0.5
+"""Pause after a lost connection, in s."""
+
+_log = structlog.get_logger()
+M = TypeVar("M", bound=Message)
+
+
+class Machines(Protocol[M]):
+    """One connection to the machines' broker. When it is gone, every call raises Busy, and a new one is needed."""
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        """Subscribe with QoS 1."""
+
+    async def receive(self, limit: int) -> Sequence[M]:
+        """Return what has come, at least one message and at most `limit`."""
+
+    def ack(self, batch: Sequence[M]) -> None:
+        """Acknowledge the first messages that were received and are not acknowledged yet, in order."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+
+
+Send = Callable[[Sequence[tuple[Command, str | None]]], Awaitable[None]]
+"""Sends commands, each with its `traceparent` if it has one, each id once; raises Busy while the broker is away."""
+
+
+def event_filter(tenant: str = "+", site: str = "+") -> str:
+    """Name the events of the machines of a site.
+
+    Examples
+    --------
+    >>> event_filter("acme")
+    'spineloop/v1/acme/+/+/event'
+    """
+    return f"spineloop/v1/{tenant}/{site}/+/event"
+
+
+class Reflex(Generic[M]):
+    """Hears the events of machines on a connection of its own, and stops those that are in danger.
+
+    Parameters
+    ----------
+    connect : callable
+        Makes a connection to listen on, with a session that ends with it; raises Busy.
+    send : callable
+        Sends on another one: behind a full inbox the answer to a publish could not come.
+    meters : Meters
+        Where STOPs are counted.
+    now_ms : callable
+        The wall clock, in ms since 1970.
+    heard : str
+        The filter of what is heard.
+    policy : str
+        Digest of the policy in force.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Machines[M]]],
+        send: Send,
+        meters: Meters,
+        *,
+        now_ms: Callable[[], int],
+        heard: str,
+        policy: str,
+    ) -> None:
+        self._connect, self._send, self._meters, self._now_ms = connect, send, meters, now_ms
+        self._heard, self._policy = heard, policy
+        self._is_ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is connected and subscribed."""
+        return self._is_ready
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen until `stop` is set; a broker that is away is asked again.
+
+        Raises
+        ------
+        Refused
+            The broker does not let us in, or not do this.
+        """
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                listening = asyncio.create_task(self._listen())
+                await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                listening.cancel()
+                try:
+                    await listening
+                except Busy as busy:
+                    self._meters.count("spineloop_busy_total", component="reflex")
+                    _log.warning("reflex is interrupted", why=str(busy), retry_s=RETRY_S)
+                    await asyncio.wait({stopping}, timeout=RETRY_S)
+                except asyncio.CancelledError:
+                    if not stop.is_set():
+                        raise
+        finally:
+            stopping.cancel()
+            with suppress(asyncio.CancelledError):
+                await stopping
+
+    async def _listen(self) -> None:
+        machines = await self._connect()
+        try:
+            await machines.subscribe((self._heard,))
+            self._is_ready = True
+            _log.info("reflex is ready", filter=self._heard)
+            while True:
+                batch = await machines.receive(MAX_BATCH)
+                stops = [(stop, trace_of(message)) for message in batch if (stop := self._stop_for(message))]
+                if stops:
+                    await self._send(stops)
+                    self._meters.count("spineloop_reflex_stops_total", len(stops))
+                machines.ack(batch)
+        finally:
+            self._is_ready = False
+            await machines.close()
+
+    def _stop_for(self, message: Message) -> Command | None:
+        """Read an event; one that can't be understood is for the bridge to put aside."""
+        try:
+            topic = parse_mqtt(message.topic)
+            event = cast("Event", codec.decode_up(topic, message.payload))  # of what the filter lets through
+        except Malformed:
+            return None
+        return stop_for(topic.machine, codec.message_id(topic.machine, event), event, self._now_ms(), self._policy)

@@ -1,0 +1,156 @@
+"""The reflex on a real mosquitto, with no log anywhere: danger in, STOP out, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import pytest_asyncio
+
+from adaptors.mqtt_connection import Connection
+from loadtest.machine import Machine as Simulated
+from loadtest.native import Server, mosquitto
+from loadtest.truth import Ledger
+from spineloop import wiring
+from spineloop.settings import Settings
+from streams.core import codec
+from streams.core.commands import Command
+from streams.core.telemetry import ButtonPressed, CommandApplied, FaultRaised, Heartbeat, SymptomReported
+from streams.core.topics import mqtt_topic
+from tests.core.story import MACHINE, Machine
+from tests.loadtest.test_machine import a_machine, words
+from tests.shell.counts import Counts
+
+pytestmark = pytest.mark.broker
+
+DEADLINE_S = 20.0
+TRACE = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def broker() -> AsyncIterator[Server]:
+    async with mosquitto() as server:
+        yield server
+
+
+class Loop:
+    """A reflex, and one connection that speaks for all machines."""
+
+    def __init__(self, machines: Connection, meters: Counts) -> None:
+        self.machines, self.meters = machines, meters
+        self.heard: list[tuple[str, Command]] = []
+        self.traces: list[str | None] = []
+
+    async def say(self, *messages: object, machine: str = MACHINE, payload: bytes = b"") -> None:
+        for message in messages:
+            told = payload or codec.encode(message)  # type: ignore[arg-type]
+            await self.machines.publish(mqtt_topic(machine, "event"), told, user_properties=[TRACE])
+
+    async def hear(self) -> Command:
+        async with asyncio.timeout(DEADLINE_S):
+            (message,) = await self.machines.receive(1)
+        self.machines.ack([message])
+        self.traces.append(dict(message.user_properties).get("traceparent"))
+        command = codec.decode_command(message.payload)
+        self.heard.append((message.topic, command))
+        return command
+
+
+@asynccontextmanager
+async def reflex_on(broker: Server, **chosen: str) -> AsyncIterator[Loop]:
+    """Run a reflex until the block ends; there is no log to be had."""
+    told = {"SPINELOOP_MQTT_URL": broker.url, "SPINELOOP_LOG_URL": "kafka://127.0.0.1:1"}
+    settings = Settings.read(told | {f"SPINELOOP_{name.upper()}": value for name, value in chosen.items()})
+    meters, stop = Counts(), asyncio.Event()
+    role = wiring.reflex(settings, meters)
+    async with await wiring.connect(settings, "all-machines")() as machines, asyncio.TaskGroup() as tasks:
+        await machines.subscribe(["spineloop/v1/+/+/+/command"])
+        running = tasks.create_task(role.run(stop))
+        async with asyncio.timeout(DEADLINE_S):
+            while not role.is_ready() and not running.done():
+                await asyncio.sleep(0.01)
+        try:
+            yield Loop(machines, meters)
+        finally:
+            stop.set()
+
+
+async def test_a_stop_button_is_answered_with_stop_and_its_trace_while_there_is_no_log(broker: Server) -> None:
+    pressed = Machine().say(ButtonPressed, button="stop")
+    async with reflex_on(broker) as loop:
+        await loop.say(pressed)
+        stop = await loop.hear()
+    assert (stop.action, stop.cause) == ("stop", codec.message_id(MACHINE, pressed))
+    assert [topic for topic, _ in loop.heard] == [mqtt_topic(MACHINE, "command")]
+    assert loop.traces == [TRACE[1]]
+    assert loop.meters.totals["spineloop_reflex_stops_total"] == 1
+
+
+async def test_what_is_said_again_is_answered_once_and_what_is_harmless_or_nonsense_not_at_all(broker: Server) -> None:
+    machine = Machine()
+    first, last = machine.say(FaultRaised, fault="cable"), machine.say(FaultRaised, fault="belt")
+    async with reflex_on(broker) as loop:
+        await loop.say(first, first, machine.say(Heartbeat), machine.say(SymptomReported, symptom="none", felt="now"))
+        await loop.say(payload=b"\x00nonsense")
+        await loop.say(first, last)
+        assert [(await loop.hear()).cause for _ in range(2)] == [
+            codec.message_id(MACHINE, one) for one in (first, last)
+        ]
+
+
+async def test_it_hears_only_the_site_that_it_is_for(broker: Server) -> None:
+    pressed = Machine().say(ButtonPressed, button="stop")
+    async with reflex_on(broker, ingest_tenant="acme", ingest_site="south") as loop:
+        await loop.say(pressed)
+        await loop.say(pressed, machine="acme/south/row-1")
+        assert (await loop.hear()).machine == "acme/south/row-1"
+
+
+async def test_a_broker_that_was_away_is_asked_again() -> None:
+    async with mosquitto() as broker, reflex_on(broker) as loop:
+        await broker.process.kill()
+        await broker.process.start()
+        settings = Settings.read({"SPINELOOP_MQTT_URL": broker.url})
+        async with await wiring.connect(settings, "all-machines")() as machines:
+            again = Loop(machines, loop.meters)
+            await machines.subscribe(["spineloop/v1/+/+/+/command"])
+            machine = Machine()
+            async with asyncio.timeout(DEADLINE_S):
+                while not again.heard:  # until it is there again, nobody answers
+                    await again.say(machine.say(ButtonPressed, button="stop"))
+                    try:
+                        async with asyncio.timeout(0.2):
+                            await again.hear()
+                    except TimeoutError:
+                        continue
+    assert loop.meters.totals["spineloop_busy_total"] > 0
+
+
+def test_the_controllers_stop_finds_the_machine_stopped_and_after_the_release_it_does_not_stop_it_again() -> None:
+    ledger = Ledger()
+    machine: Simulated = a_machine(ledger=ledger)
+    for word in words(machine):
+        if word.__class__.__name__ == "SetStarted":
+            break
+    early = Command(
+        command_id="c/emergency_stop",
+        machine=machine.key,
+        boot_id=machine.programme.boot_id,
+        sequence=8,
+        action="stop",
+        rule="emergency_stop",
+        cause="c",
+        evidence=(),
+        policy="p",
+        issued_ms=0,
+        expires_ms=30_000,
+    )
+    (first,) = machine.receive(early, 1_000)
+    assert machine.programme.locked
+    while machine.programme.locked:  # until a clinician has come
+        machine.step()
+    (second,) = machine.receive(early, 400_000)  # the log was 400 s behind
+    assert isinstance(first, CommandApplied)
+    assert isinstance(second, CommandApplied)
+    assert second.command_id == first.command_id
+    assert (machine.programme.locked, ledger.effects[machine.key, early.command_id]) == (False, 1)
