@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,9 @@ PRINTED = 50
 
 WORLDS_OF_A_TRICK = 400
 """Worlds in which a trick is tried before it counts as not seen."""
+
+LINE_EVERY_S = 15.0
+"""Pause between two lines of progress where there is no terminal."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 _console = Console(highlight=False, soft_wrap=True)
@@ -101,21 +105,25 @@ def chaos(
     seed: Seed = 0,
     seconds: Annotated[float, typer.Option(min=30.0, help="How long things break.")] = 120.0,
     rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 100.0,
+    kills: Annotated[int | None, typer.Option(min=1, help="Kills, evenly; without it a fault every 2 s.")] = None,
     report: Report = None,
 ) -> None:
     """Break everything on real servers, as a seed says; exit 1 if anything was lost, doubled, stale or disordered."""
     from loadtest.chaos import campaign as breaking  # noqa: PLC0415 - starts servers; not needed for anything else here
     from loadtest.chaos.faults import schedule  # noqa: PLC0415
 
-    _console.print(f"seed {seed}", *(blow.told() for blow in schedule(seed, seconds)), sep="\n", markup=False)
+    _console.print(f"seed {seed}", *(blow.told() for blow in schedule(seed, seconds, kills)), sep="\n", markup=False)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("chaos", total=1.0)
+        lines = _line_by_line()
 
         def told(what: str, share: float) -> None:
             bar.update(task, description=what, completed=share)
+            if not bar.console.is_terminal:
+                lines(f"{share:.0%} {what}")
 
-        done = asyncio.run(breaking.run(seed, seconds, rate, told))
+        done = asyncio.run(breaking.run(seed, seconds, rate, told, kills))
     if report is not None:
         done.write(report)
     for name, value in msgspec.structs.asdict(done).items():
@@ -159,6 +167,20 @@ def sabotage() -> None:
         _console.print(f"{one.promise}: {', '.join(failed) or 'NOT NOTICED'}", markup=False)
         missed += not failed
     raise typer.Exit(bool(missed))
+
+
+def _line_by_line() -> Callable[[str], None]:
+    """Return what prints a line of progress now and then: for a run whose output goes into a file."""
+    started_s, told_s = time.monotonic(), -LINE_EVERY_S
+
+    def tell(line: str) -> None:
+        nonlocal told_s
+        now_s = time.monotonic() - started_s
+        if now_s - told_s >= LINE_EVERY_S:
+            told_s = now_s
+            _console.print(f"{now_s:.0f} s: {line}", markup=False)
+
+    return tell
 
 
 def _bar() -> Progress:

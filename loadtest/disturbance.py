@@ -87,14 +87,14 @@ class Disturbance:
         """Whether the link is down, so that commands can't come through either."""
         return self._now_s < self._online_at_s
 
-    def step(self, now_ms: int | None = None) -> Disturbed:
-        """Let the machine live on to its next moment, or lose power first; `now_ms` is the time by its own clock."""
+    def step(self, now_ms: int | None = None, watch_ms: int | None = None) -> Disturbed:
+        """Let the machine live on to its next moment, or lose power first; the times are those of its own clocks."""
         dice = self._rng.random(2)
         if dice[0] < self._rates.reboot:
             self._machine.reboot()
         if not self.is_offline and dice[1] < self._rates.offline:
             self._online_at_s = self._now_s + self._between(self._rates.offline_s)
-        step = self._machine.step(now_ms)
+        step = self._machine.step(now_ms, watch_ms)
         deliveries = () if step.message is None else self.disturb(step.message)
         self._now_s += step.delay_s
         return Disturbed(deliveries, step.delay_s)

@@ -8,6 +8,7 @@ from typing import Generic
 
 import msgspec
 
+from loadtest.clocks import Clocks
 from loadtest.disturbance import UNDISTURBED, Disturbance, Rates
 from loadtest.kept import Kept
 from loadtest.link import Connect, Link, M
@@ -87,6 +88,10 @@ class Fleet(Generic[M]):
         Awaited after each message, before its machine goes on: for runs in lockstep.
     kept : Kept, optional
         Where machines keep what they said; without it they keep nothing, and what is lost on the way stays lost.
+    ledger : Ledger, optional
+        Where it is written down what really happened.
+    clocks : Clocks, optional
+        How wrong the machines' clocks are; right without it.
 
     Attributes
     ----------
@@ -104,8 +109,11 @@ class Fleet(Generic[M]):
         now_ms: Callable[[], int],
         barrier: Barrier | None = None,
         kept: Kept | None = None,
+        ledger: Ledger | None = None,
+        clocks: Clocks | None = None,
     ) -> None:
-        self.ledger, self.timings = Ledger(), Timings()
+        self.ledger, self.timings = ledger or Ledger(), Timings()
+        self._clocks = clocks or Clocks()
         self._settings, self._connect_one, self._now_ms, self._barrier = settings, connect, now_ms, barrier
         self._kept = kept
         self._connecting = asyncio.Semaphore(MAX_CONNECTING)
@@ -161,7 +169,7 @@ class Fleet(Generic[M]):
             self._connect,
             tempo,
             self.timings,
-            now_ms=self._now_ms,
+            now_ms=lambda: self._now_ms() + self._clocks.skew_ms(machine.key),
             seed=self._settings.seed,
             encoding=self._settings.encoding,
             begins_s=begins_s,

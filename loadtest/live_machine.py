@@ -44,7 +44,7 @@ class LiveMachine(Generic[M]):
     timings : Timings
         Where times are noted.
     now_ms : callable
-        Its idea of the log's time, in ms since 1970.
+        Its idea of the log's time, in ms since 1970. Beside it the machine has a watch that nobody sets.
     seed : int
         For the dice of its retries.
     encoding : str
@@ -113,7 +113,7 @@ class LiveMachine(Generic[M]):
         at_s = self._loop.time() + self._begins_s / self._tempo.speed
         await self._sleep_until(at_s)
         while not self._machine.done:
-            step = self._disturbance.step(self._now_ms())
+            step = self._disturbance.step(self._now_ms(), self._watch_ms())
             self._put_in_reach(is_offline=self._disturbance.is_offline and not self._is_finishing)
             self._put(step.deliveries, at_s)
             at_s += self._tempo.wait_s(step.delay_s)
@@ -139,6 +139,9 @@ class LiveMachine(Generic[M]):
             await self._alarm
         finally:
             timer.cancel()
+
+    def _watch_ms(self) -> int:
+        return round(1_000.0 * self._loop.time())
 
     def _put_in_reach(self, *, is_offline: bool) -> None:
         if not is_offline:
@@ -226,12 +229,12 @@ class LiveMachine(Generic[M]):
             tasks.create_task(self._say_again(command))
 
     def _answer(self, command: Command) -> None:
-        for ack in self._machine.receive(command, self._now_ms()):
+        for ack in self._machine.receive(command, self._now_ms(), self._watch_ms()):
             self._put(self._disturbance.disturb(ack), self._loop.time())
 
     async def _say_again(self, command: Command) -> None:
         """Say again what a command asks for, and then answer: one message at a time, each when nothing new waits."""
-        for message in self._machine.recalled(command, self._now_ms()):
+        for message in self._machine.recalled(command, self._now_ms(), self._watch_ms()):
             if not await self._outbox.idle() or self._machine.done:
                 return
             delivery = self._disturbance.again(message)

@@ -87,6 +87,7 @@ class Machine:
         self._plans: dict[tuple[str, str], Plan] = {}
         self._answers, self._saying, self._kept = Answers(), Saying(), kept or Nothing()
         self._own_ms: int | None = None
+        self._watch_ms: int | None = None
         self._boots = self._visits = 0
         self._finishing = False
         self._phase = Phase.BOOT
@@ -111,7 +112,7 @@ class Machine:
         """What the machine holds to now."""
         return self._programme
 
-    def step(self, now_ms: int | None = None) -> Next:
+    def step(self, now_ms: int | None = None, watch_ms: int | None = None) -> Next:
         """Live on to the next moment: a message, a heartbeat or nothing to say, and how long until the one after it.
 
         Once `done` there is nothing more to say.
@@ -119,9 +120,12 @@ class Machine:
         Parameters
         ----------
         now_ms : int, optional
-            The time by the machine's own clock, which may be wrong but runs; by it old commands are told from new ones.
+            The time of day by the machine's own clock, which may be wrong, and may jump.
+        watch_ms : int, optional
+            The time by a watch that nobody sets, from anywhere; by it old commands are told from new ones. Without one
+            the clock has to do.
         """
-        self._own_ms = now_ms
+        self._look_at_clocks(now_ms, watch_ms)
         if self.done:
             return Next(None, 0.0)
         if self._finishing and not self._has_a_question():
@@ -139,16 +143,18 @@ class Machine:
         until_us = 0 if self.done else min(self._due_us, self._beat_us) - self._now_us
         return Next(message, until_us * 1e-6 / self._device_s_per_s)
 
-    def receive(self, command: Command, now_ms: int) -> Sequence[Ack]:
+    def receive(self, command: Command, now_ms: int, watch_ms: int | None = None) -> Sequence[Ack]:
         """Obey or refuse a command, and answer; what needs the patient's consent is answered by a later step.
 
         Parameters
         ----------
         now_ms : int
             The machine's own idea of the log's time, in ms since 1970.
+        watch_ms : int, optional
+            As for `step`.
         """
-        self._own_ms = now_ms
-        self._ledger.hear(self.key, command, now_ms)
+        self._look_at_clocks(now_ms, watch_ms)
+        self._ledger.hear(self.key, command)
         answer = self._answers.earlier(command.command_id)
         if answer is not None:
             return self._acknowledge(command, answer)
@@ -156,8 +162,8 @@ class Machine:
         if proposal is not None and proposal.command_id == command.command_id:
             return ()
         if command.action == "resend":
-            return self._acknowledge(command, self._answer_of_request(command, now_ms))
-        reason = programmes.refusal(self._programme, command, self._saying.log_time(command, now_ms))
+            return self._acknowledge(command, self._answer_of_request(command))
+        reason = programmes.refusal(self._programme, command, self._log_ms(command))
         if reason is None and proposal is not None and command.action == "prescribe":
             reason = "awaiting_consent"
         if reason is not None:
@@ -169,14 +175,15 @@ class Machine:
             answer = self._obey(command)
         return self._acknowledge(command, answer)
 
-    def recalled(self, command: Command, now_ms: int) -> Sequence[Ordered]:
+    def recalled(self, command: Command, now_ms: int, watch_ms: int | None = None) -> Sequence[Ordered]:
         """Return what a request for messages wants to hear again and is still here; then `receive` answers it.
 
         It moves nothing, so neither lock nor session nor sequence matters. Nothing is said for it twice.
         """
         if command.action != "resend" or self._answers.earlier(command.command_id) is not None:
             return ()
-        if programmes.refuses_request(self._programme, command, self._saying.log_time(command, now_ms)):
+        self._look_at_clocks(now_ms, watch_ms)
+        if programmes.refuses_request(self._programme, command, self._log_ms(command)):
             return ()
         return self._kept_of(command)
 
@@ -186,9 +193,8 @@ class Machine:
             return ()
         return self._kept.between(self.key, command.boot_id, missing.first_seq, missing.last_seq)
 
-    def _answer_of_request(self, command: Command, now_ms: int) -> Answer:
-        log_ms = self._saying.log_time(command, now_ms)
-        reason = programmes.refuses_request(self._programme, command, log_ms)
+    def _answer_of_request(self, command: Command) -> Answer:
+        reason = programmes.refuses_request(self._programme, command, self._log_ms(command))
         if reason == "expired":
             return Answer("expired")
         if reason is None and command.missing is not None:
@@ -220,12 +226,21 @@ class Machine:
             locked=is_locked,
         )
 
+    def _look_at_clocks(self, now_ms: int | None, watch_ms: int | None) -> None:
+        self._own_ms, self._watch_ms = now_ms, now_ms if watch_ms is None else watch_ms
+
+    def _log_ms(self, command: Command) -> int:
+        """Return the latest that it can be now by the log's clock, as far as this machine can tell, in ms."""
+        if self._own_ms is None or self._watch_ms is None:  # a machine without clocks, in tests
+            return command.issued_ms
+        return self._saying.log_time(command, self._own_ms, self._watch_ms)
+
     def _said(self, message: Ordered) -> None:
         """Give a message its place for good: it is kept before anybody hears it."""
         self._seq += 1
         self._kept.keep(self.key, message)
-        if self._own_ms is not None:
-            self._saying.note(message_id(self.key, message), self._own_ms)
+        if self._watch_ms is not None:
+            self._saying.note(message_id(self.key, message), self._watch_ms)
 
     def _stamp(self) -> Stamp:
         return {"boot_id": self._programme.boot_id, "seq": self._seq, "t_us": self._now_us}
@@ -271,7 +286,7 @@ class Machine:
             return self._settle(visit, visit.proposal)
         turn = MOMENTS[visit.mode](visit, self._programme, self._stamp())
         if isinstance(turn.message, told.Rep) and visit.signal is not None:
-            self._ledger.truths[message_id(self.key, turn.message)] = visit.signal.truth
+            self._ledger.lift(self.key, turn.message, visit.signal.truth)
         if isinstance(turn.message, told.ClinicianEdited):
             self._plans[visit.patient.key, visit.plan.side] = visit.plan
         if isinstance(turn.message, told.SessionEnded):  # the next session begins with what was in force in this one
@@ -294,8 +309,7 @@ class Machine:
 
     def _settle(self, visit: Visit, command: Command) -> Ack:
         self._turn_to(replace(visit, mode=Mode.BEGIN, proposal=None), after_s=1.0)
-        log_ms = command.issued_ms if self._own_ms is None else self._saying.log_time(command, self._own_ms)
-        reason = programmes.refusal(self._programme, command, log_ms) if visit.agreed else "declined"
+        reason = programmes.refusal(self._programme, command, self._log_ms(command)) if visit.agreed else "declined"
         if reason == "expired":  # while the patient thought it over
             return self._acknowledgement(command, Answer("expired"))
         answer = self._obey(command) if reason is None else Answer("rejected", reason)

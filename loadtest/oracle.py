@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,9 @@ from streams.core.errors import BrokenPromise, Malformed
 from streams.core.records import NewRecord, Record, header
 from streams.core.stage import Stage
 from streams.log import Log
+
+LAST_ENTRIES = 2_000
+"""Entries at the end of a state partition that hold a whole checkpoint: more than keys change between two."""
 
 Said = dict[tuple[str, str | None], bytes | None]
 """Value of every output, by topic and `ce_id`."""
@@ -39,19 +42,37 @@ async def expected(log: Log, stage: Stage[Any, Any] | None = None, prepared_toge
     return recomputed(await everything(log, stage.topic), stage, prepared_together)
 
 
+class Hearing:
+    """A stage that hears records, without an engine.
+
+    Parameters
+    ----------
+    stage : Stage
+        What hears.
+    prepared_together : int
+        So many records are prepared at a time: one is slow, and the strictest (E4).
+    """
+
+    def __init__(self, stage: Stage[Any, Any], prepared_together: int = 1) -> None:
+        self._stage, self._together = stage, prepared_together
+        self._states: dict[bytes, Any] = {}
+
+    def hear(self, records: Sequence[Record]) -> Iterator[NewRecord]:
+        """Hear the next records; return what the stage says."""
+        for start in range(0, len(records), self._together):
+            together = records[start : start + self._together]
+            for record, item in zip(together, self._stage.prepare(together), strict=True):
+                if isinstance(item, Malformed):
+                    raise BrokenPromise(f"{record.topic} {record.partition} {record.offset}: {item}")
+                state = self._states.get(record.key) or self._stage.start(record.key)
+                self._states[record.key], outputs = self._stage.step(state, item, record.timestamp_ms)
+                yield from outputs
+
+
 def recomputed(records: Sequence[Record], stage: Stage[Any, Any], prepared_together: int = 1) -> Said:
-    """Let a stage hear these records, so many prepared at a time: one is slow, and the strictest (E4)."""
-    states: dict[bytes, Any] = {}
-    said: Said = {}
-    for start in range(0, len(records), prepared_together):
-        together = records[start : start + prepared_together]
-        for record, item in zip(together, stage.prepare(together), strict=True):
-            if isinstance(item, Malformed):
-                raise BrokenPromise(f"{record.topic} {record.partition} {record.offset}: {item}")
-            state = states.get(record.key) or stage.start(record.key)
-            states[record.key], outputs = stage.step(state, item, record.timestamp_ms)
-            said |= {(output.topic, header(output, "ce_id")): output.value for output in outputs}
-    return said
+    """Let a stage hear these records, so many prepared at a time."""
+    said = Hearing(stage, prepared_together).hear(records)
+    return {(output.topic, header(output, "ce_id")): output.value for output in said}
 
 
 async def found(log: Log, topics: Sequence[str]) -> Said:
@@ -67,12 +88,12 @@ async def found(log: Log, topics: Sequence[str]) -> Said:
 
 
 async def is_covered(log: Log, stage: Stage[Any, Any] | None = None) -> bool:
-    """Tell whether checkpoints cover the whole of a stage's input."""
+    """Tell whether checkpoints cover the whole of a stage's input; the last ones are enough, each says how far."""
     stage = stage or Controller()
-    ends = await log.bounds(stage.topic)
+    ends, kept = await log.bounds(stage.topic), await log.bounds(stage.state_topic)
     for number, (_, end) in ends.items():
         state = State(stage)
-        async for records in log.read(stage.state_topic, number):
+        async for records in log.read(stage.state_topic, number, start=max(0, kept[number][1] - LAST_ENTRIES)):
             state.join(records)
         if state.position < end:
             return False

@@ -1,7 +1,7 @@
 """Truth: what really happened in a simulation, kept beside it so that every metric and every decision can be scored."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -40,7 +40,14 @@ CommandKey = tuple[str, str]
 class Ledger:
     """Everything that the simulated fleet did: messages sent or withheld, reps as they were, commands and answers.
 
-    It grows by about 1 kB a rep and is meant for runs that are bounded by their caller.
+    It grows by about 1 kB a rep, by less without truths, and is meant for runs that are bounded by their caller.
+
+    Parameters
+    ----------
+    true_ms : callable, optional
+        The true time in ms since 1970, whatever the machines' clocks say; without it no time is noted.
+    keeps_truths : bool
+        Whether truths are kept.
 
     Attributes
     ----------
@@ -55,10 +62,10 @@ class Ledger:
         How often a command reached its machine, and how often it changed what the machine holds to.
     answers : dict
         Every acknowledgement of a command, in order; `applied`, `expired` or `rejected: reason`.
-    heard_ms : dict of (machine, command id) to int
-        When a machine first got a command, by its own idea of the log's time.
     obeyed : dict of str to list of Command
         What took effect at each machine, in that order.
+    obeyed_ms : dict of (machine, command id) to int
+        When it last did, in true time.
     reboots : Counter of str
         By machine.
 
@@ -71,7 +78,8 @@ class Ledger:
     {'acme/north/m1/b1/0': 'heartbeat'}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, true_ms: Callable[[], int] | None = None, *, keeps_truths: bool = True) -> None:
+        self._true_ms, self._keeps_truths = true_ms, keeps_truths
         self.published: dict[str, str] = {}
         self.withheld: dict[str, str] = {}
         self.duplicated: set[str] = set()
@@ -81,8 +89,8 @@ class Ledger:
         self.received: Counter[CommandKey] = Counter()
         self.effects: Counter[CommandKey] = Counter()
         self.answers: defaultdict[CommandKey, list[str]] = defaultdict(list)
-        self.heard_ms: dict[CommandKey, int] = {}
         self.obeyed: defaultdict[str, list[Command]] = defaultdict(list)
+        self.obeyed_ms: dict[CommandKey, int] = {}
         self.reboots: Counter[str] = Counter()
 
     def publish(self, machine: str, message: Telemetry, *, is_delayed: bool = False) -> None:
@@ -109,15 +117,21 @@ class Ledger:
         else:
             self.duplicated.add(name)
 
-    def hear(self, machine: str, command: Command, now_ms: int) -> None:
-        """Note that a command reached its machine, which believes that it is `now_ms`."""
+    def lift(self, machine: str, rep: Telemetry, truth: RepTruth) -> None:
+        """Note what a rep really was."""
+        if self._keeps_truths:
+            self.truths[message_id(machine, rep)] = truth
+
+    def hear(self, machine: str, command: Command) -> None:
+        """Note that a command reached its machine."""
         self.received[machine, command.command_id] += 1
-        self.heard_ms.setdefault((machine, command.command_id), now_ms)
 
     def obey(self, machine: str, command: Command) -> None:
         """Note that a command takes effect."""
         self.effects[machine, command.command_id] += 1
         self.obeyed[machine].append(command)
+        if self._true_ms is not None:
+            self.obeyed_ms[machine, command.command_id] = self._true_ms()
 
     def answer(self, machine: str, ack: Ack) -> None:
         """Note how a machine answered a command."""

@@ -10,8 +10,11 @@ from pathlib import Path
 from loadtest import native
 from loadtest.child import installed
 
-SIZE_MB = 256
-"""Room for the points of an hour of this campaign; what fills it up is memory, so not more."""
+SIZE_MB = 4_096
+"""Room for the points of the longest campaign; only what is used of it takes memory."""
+
+TRIES = 20
+"""Looks at what is used until the disk could be made as small: it may grow between a look and that."""
 
 
 class Disk:
@@ -26,19 +29,21 @@ class Disk:
     def __init__(self, folder: Path, *, is_small: bool) -> None:
         self.folder, self.is_small = folder, is_small
         self.kind = f"tmpfs of {SIZE_MB} MB" if is_small else "not small: to mount one needs root"
-        self._ballast = folder / "ballast"
 
-    def fill(self) -> None:
-        """Leave no room."""
-        if not self.is_small:
-            return
-        there = os.statvfs(self.folder)
-        with self._ballast.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, there.f_bavail * there.f_frsize))
+    async def fill(self) -> None:
+        """Leave no room: make the disk as small as what it holds."""
+        for _ in range(TRIES if self.is_small else 0):
+            there = os.statvfs(self.folder)
+            used_kb = (there.f_blocks - there.f_bfree) * there.f_frsize // 1024
+            if await _run("mount", "-o", f"remount,size={used_kb}k", self.folder):
+                return
+        if self.is_small:
+            raise OSError(f"{self.folder} could not be made full")
 
-    def free(self) -> None:
+    async def free(self) -> None:
         """Make room again."""
-        self._ballast.unlink(missing_ok=True)
+        if self.is_small and not await _run("mount", "-o", f"remount,size={SIZE_MB}m", self.folder):
+            raise OSError(f"{self.folder} could not be made large again")
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import msgspec
 
 from loadtest.chaos.ground import SERVER_OF, WORKERS, Ground
+from loadtest.clocks import MOST_MS
 
 PAUSE_S = (0.5, 3.0)
 """Shortest and longest time in s between the beginnings of two faults."""
@@ -20,8 +21,14 @@ SLOW_S = 0.05
 """How long a slow connection holds back each piece, in s."""
 
 
+CLOCKS = 5
+"""One machine in so many has its clock set at a time."""
+
+JUMP_S = MOST_MS / 1_000
+
+
 class Blow(msgspec.Struct, frozen=True):
-    """One fault of a schedule: when in s, what, to whom, and for how long in s."""
+    """One fault of a schedule: when in s, what, to whom, and for how long in s; a clock, by how much."""
 
     at_s: float
     fault: str
@@ -132,17 +139,23 @@ async def fill_disk(ground: Ground, blow: Blow) -> None:
     does not find. Only a second start begins at the right place (all measured).
     """
     link, server = ground.links["history"], ground.servers[blow.target]
-    ground.disk.fill()
+    await ground.disk.fill()
     try:
         await asyncio.sleep(blow.for_s)
         link.cut()
     finally:
-        ground.disk.free()
+        await ground.disk.free()
     try:
         for _ in range(2):
             await server.restart()
     finally:
         link.mend()
+
+
+async def step_clocks(ground: Ground, blow: Blow) -> None:
+    """Set the clocks of some machines, all by as much: back if it is negative."""
+    for machine in ground.clocks.machines[int(blow.target.rpartition("-")[2]) :: CLOCKS]:
+        ground.clocks.step(machine, round(1_000 * blow.for_s))
 
 
 _EVERYBODY = tuple(f"{role}-{number}" for role, number in WORKERS)
@@ -157,31 +170,60 @@ FAULTS: Mapping[str, Fault] = {
     "cut": Fault(cut, tuple(SERVER_OF), (0.1, 2.0), weight=3.0),
     "slow": Fault(slow, tuple(SERVER_OF), (1.0, 4.0)),
     "full-disk": Fault(fill_disk, ("influxdb",), (1.0, 5.0)),
+    "step-clocks": Fault(step_clocks, tuple(f"clocks-{number}" for number in range(CLOCKS)), (-JUMP_S, JUMP_S)),
 }
 
 
-def schedule(seed: int, seconds: float) -> Sequence[Blow]:
+def schedule(seed: int, seconds: float, kills: int | None = None) -> Sequence[Blow]:
     """Draw the faults of so many seconds: each kind once, in any order, and then by weight.
+
+    They come every few seconds, or, if a number of kills is given, evenly and as many as it takes for so many kills.
 
     Examples
     --------
     >>> blows = schedule(7, 60.0)
     >>> blows == schedule(7, 60.0), {blow.fault for blow in blows} == set(FAULTS), max(blow.at_s for blow in blows) < 60
     (True, True, True)
+    >>> blows = schedule(7, 3_000.0, kills=200)
+    >>> sum(FAULTS[blow.fault].kills for blow in blows), blows == schedule(7, 3_000.0, kills=200)
+    (200, True)
     """
     dice = random.Random(seed)
-    first = list(FAULTS)
-    dice.shuffle(first)
-    return tuple(_drawn(dice, first, seconds))
+    if kills is None:
+        return tuple(_drawn(dice, seconds))
+    whats = list(_until_killed(dice, kills))
+    each_s = seconds / len(whats)
+    return tuple(_blow(dice, what, (place + dice.random()) * each_s) for place, what in enumerate(whats))
 
 
-def _drawn(dice: random.Random, first: list[str], seconds: float) -> Iterator[Blow]:
+def _drawn(dice: random.Random, seconds: float) -> Iterator[Blow]:
+    whats = _whats(dice)
     at_s = dice.uniform(*PAUSE_S)
     while at_s < seconds:
-        name = first.pop() if first else dice.choices(list(FAULTS), [fault.weight for fault in FAULTS.values()])[0]
-        fault = FAULTS[name]
-        yield Blow(round(at_s, 3), name, dice.choice(fault.targets), round(dice.uniform(*fault.for_s), 3))
+        yield _blow(dice, next(whats), at_s)
         at_s += dice.uniform(*PAUSE_S)
+
+
+def _until_killed(dice: random.Random, kills: int) -> Iterator[str]:
+    """Draw until there are so many kills."""
+    for what in _whats(dice):
+        kills -= FAULTS[what].kills
+        yield what
+        if kills <= 0:
+            return
+
+
+def _whats(dice: random.Random) -> Iterator[str]:
+    first = list(FAULTS)
+    dice.shuffle(first)
+    yield from first
+    while True:
+        yield dice.choices(list(FAULTS), [fault.weight for fault in FAULTS.values()])[0]
+
+
+def _blow(dice: random.Random, what: str, at_s: float) -> Blow:
+    fault = FAULTS[what]
+    return Blow(round(at_s, 3), what, dice.choice(fault.targets), round(dice.uniform(*fault.for_s), 3))
 
 
 class Strikes:

@@ -1,15 +1,18 @@
 """Ground: servers, proxies and workers of a campaign, and the eye that keeps on them."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from loadtest import native
+from loadtest.bench.processes import cpu_s
 from loadtest.chaos.disk import Disk, small_disk
 from loadtest.chaos.proxy import Proxy, proxied
 from loadtest.chaos.worker import Worker
 from loadtest.child import Child
+from loadtest.clocks import Clocks
 from loadtest.native import Server
 from loadtest.probes import LOOPBACK
 from loadtest.stack import Stack
@@ -40,6 +43,26 @@ SERVER_OF: Mapping[str, str] = {"machines": "mosquitto", "roles": "mosquitto", "
 """Which server each link leads to."""
 
 
+class Spent:
+    """CPU time by name, of all processes that had it one after the other, as last seen."""
+
+    def __init__(self) -> None:
+        self._s: dict[tuple[str, int], float] = {}
+
+    def look(self, name: str, child: Child) -> None:
+        """Note what a process has spent; one that has just ended keeps what was seen of it."""
+        if child.is_running:
+            with suppress(OSError, IndexError):
+                self._s[name, child.pid] = cpu_s(child.pid)
+
+    def total_s(self) -> Mapping[str, float]:
+        """Add it up, in s."""
+        totals: defaultdict[str, float] = defaultdict(float)
+        for (name, _), spent_s in self._s.items():
+            totals[name] += spent_s
+        return totals
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
     """Everything that can break.
@@ -54,12 +77,17 @@ class Ground:
     links: Mapping[str, Proxy]
     workers: Mapping[str, Worker]
     disk: Disk
+    clocks: Clocks
+    spent: Spent = field(default_factory=Spent)
 
     async def keep(self) -> None:
-        """Start again what has ended, for ever."""
+        """Start again what has ended, for ever, and note what everybody has spent."""
         while True:
-            for worker in self.workers.values():
+            for name, worker in self.workers.items():
                 worker.look()
+                self.spent.look(name, worker.child)
+            for name, server in self.servers.items():
+                self.spent.look(name, server)
             await asyncio.sleep(LOOK_S)
 
     async def answer(self) -> None:
@@ -71,7 +99,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def prepared(**chosen: str) -> AsyncIterator[Ground]:
+async def prepared(clocks: Clocks | None = None, /, **chosen: str) -> AsyncIterator[Ground]:
     """Start servers behind proxies, and workers; all are gone after the block."""
     async with AsyncExitStack() as stops:
         enter = stops.enter_async_context
@@ -104,6 +132,7 @@ async def prepared(**chosen: str) -> AsyncIterator[Ground]:
             links=links,
             workers=workers,
             disk=disk,
+            clocks=clocks or Clocks(),
         )
         keeping = asyncio.create_task(ground.keep())
         try:

@@ -76,7 +76,7 @@ class Ears:
 
 async def run(seed: int, rebalances: int, rate: float, **chosen: str) -> Report:
     """Force so many rebalances of the controllers while a fleet brings `rate` reps a second."""
-    async with prepared(**chosen) as ground, oracle.log_of(ground.stack) as log:
+    async with prepared(None, **chosen) as ground, oracle.log_of(ground.stack) as log:
         settings = FleetSettings(
             machines=max(40, round(rate / 2)),
             seed=seed,

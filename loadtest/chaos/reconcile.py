@@ -9,12 +9,9 @@ from typing import Literal
 
 import msgspec
 
-from loadtest.oracle import Said
+from loadtest.chaos.pages import DIGEST_BYTES, Forms, Page, add
 from loadtest.truth import Ledger
-from streams.core import codec
 from streams.core.commands import Command
-from streams.core.records import Record, header
-from streams.core.results import CommandClosed, Metric, RepMeasured
 
 Kind = Literal["lost", "doubled", "stale", "out_of_order", "differing"]
 
@@ -34,52 +31,41 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     ledger : Ledger
         What the machines said, heard and did.
-    skew_ms : mapping of str to int
-        How much each machine's clock is ahead of the log's.
-    telemetry, metrics : sequence of Record
-        What stands in the log, partition by partition, in order.
-    outputs : mapping
-        Values of every output in the log by topic and id, each once in every different form.
-    expected : mapping
-        Value of every output by topic and id, as recomputed from the telemetry.
+    pages : sequence of Page
+        What stands in the log, partition by partition, and what it should have led to.
     reps_in_history : int
         Points.
     """
 
     ledger: Ledger
-    skew_ms: Mapping[str, int]
-    telemetry: Sequence[Record]
-    metrics: Sequence[Record]
-    outputs: Mapping[tuple[str, str | None], frozenset[bytes | None]]
-    expected: Said
+    pages: Sequence[Page]
     reps_in_history: int
 
 
 def reconciled(books: Books) -> Sequence[Finding]:
     """Return everything that must not be."""
-    metrics = [codec.decode_metric(record.value or b"") for record in books.metrics]
     return (
         *_telemetry(books),
-        *_measured(books, metrics),
-        *_outputs(books),
-        *_outcomes(metrics),
+        *_measured(books),
+        *_outputs(books.pages),
+        *_outcomes(books.pages),
         *_effects(books.ledger),
-        *_stale(books),
+        *_stale(books.ledger),
         *_order(books),
     )
 
 
 def _telemetry(books: Books) -> Iterable[Finding]:
     """Compare what machines said with the log; a repetition in the log is no fault, its effect would be."""
-    there = {header(record, "ce_id") for record in books.telemetry}
+    there = {name for page in books.pages for name in page.heard}
     for name in books.ledger.published:
         if name not in there:
             yield Finding("lost", "telemetry", name)
 
 
-def _measured(books: Books, metrics: Sequence[Metric]) -> Iterable[Finding]:
+def _measured(books: Books) -> Iterable[Finding]:
     published = {name for name, kind in books.ledger.published.items() if kind == "rep"}
-    measured = {metric.cause for metric in metrics if isinstance(metric, RepMeasured)}
+    measured = {cause for page in books.pages for cause in page.measured}
     for name in published - measured:
         yield Finding("lost", "metric", name)
     in_history = books.reps_in_history
@@ -89,23 +75,38 @@ def _measured(books: Books, metrics: Sequence[Metric]) -> Iterable[Finding]:
         yield Finding("doubled", "history", f"{in_history} points of {len(measured)} reps")
 
 
-def _outputs(books: Books) -> Iterable[Finding]:
-    for (topic, name), values in books.outputs.items():
-        if len(values) > 1:
-            yield Finding("doubled", topic, f"{name} in {len(values)} forms")
-        elif (topic, name) not in books.expected:
-            yield Finding("differing", topic, f"{name} is not what the log leads to")
-        elif books.expected[topic, name] not in values:
-            yield Finding("differing", topic, f"{name} has other bytes")
-    for topic, name in books.expected.keys() - books.outputs.keys():
-        yield Finding("lost", topic, str(name))
+def _outputs(pages: Sequence[Page]) -> Iterable[Finding]:
+    """Compare what was said with what should have been; some of it is in another partition than what led to it."""
+    outputs, expected = together(page.outputs for page in pages), together(page.expected for page in pages)
+    for topic in outputs.keys() | expected.keys():
+        there, due = outputs.get(topic, {}), expected.get(topic, {})
+        for name, forms in there.items():
+            if len(forms) > DIGEST_BYTES:
+                yield Finding("doubled", topic, f"{name} in {len(forms) // DIGEST_BYTES} forms")
+            elif name not in due:
+                yield Finding("differing", topic, f"{name} is not what the log leads to")
+            elif due[name] != forms:
+                yield Finding("differing", topic, f"{name} has other bytes")
+        for name in due.keys() - there.keys():
+            yield Finding("lost", topic, name)
 
 
-def _outcomes(metrics: Sequence[Metric]) -> Iterable[Finding]:
+def together(of_pages: Iterable[Mapping[str, Forms]]) -> Mapping[str, Forms]:
+    """Join what several pages say by topic."""
+    joined: defaultdict[str, Forms] = defaultdict(dict)
+    for by_topic in of_pages:
+        for topic, forms in by_topic.items():
+            for name, digests in forms.items():
+                for at in range(0, len(digests), DIGEST_BYTES):
+                    add(joined[topic], name, digests[at : at + DIGEST_BYTES])
+    return joined
+
+
+def _outcomes(pages: Sequence[Page]) -> Iterable[Finding]:
     outcomes: defaultdict[str, set[str]] = defaultdict(set)
-    for metric in metrics:
-        if isinstance(metric, CommandClosed):
-            outcomes[metric.command_id].add(metric.outcome)
+    for page in pages:
+        for command_id, outcome in page.ends:
+            outcomes[command_id].add(outcome)
     for command_id, ends in outcomes.items():
         if len(ends) > 1:
             yield Finding("doubled", "command", f"{command_id} ended as {' and '.join(sorted(ends))}")
@@ -117,31 +118,31 @@ def _effects(ledger: Ledger) -> Iterable[Finding]:
             yield Finding("doubled", machine, f"{command_id} took effect {count} times")
 
 
-def _stale(books: Books) -> Iterable[Finding]:
-    """Look for commands that took effect although they reached their machine after they had expired, by true time."""
-    for machine, commands in books.ledger.obeyed.items():
+def _stale(ledger: Ledger) -> Iterable[Finding]:
+    """Look for commands that took effect after they had expired, by true time; wrong clocks are no excuse."""
+    for machine, commands in ledger.obeyed.items():
         for command in commands:
-            heard_ms = books.ledger.heard_ms[machine, command.command_id] - books.skew_ms.get(machine, 0)
-            if command.action != "stop" and heard_ms >= command.expires_ms:
-                yield Finding("stale", machine, f"{command.command_id}, {heard_ms - command.expires_ms} ms too late")
+            late_ms = ledger.obeyed_ms[machine, command.command_id] - command.expires_ms
+            if command.action != "stop" and late_ms >= 0:
+                yield Finding("stale", machine, f"{command.command_id}, {late_ms} ms too late")
 
 
 def _order(books: Books) -> Iterable[Finding]:
     """Look for what came out of its order: telemetry that nobody had held back, and commands as they took effect."""
-    last: dict[tuple[str, str], int] = {}
-    seen: set[str] = set()
-    held_back = books.ledger.delayed | books.ledger.repaired
-    for record in books.telemetry:
-        name = header(record, "ce_id") or ""
-        place, _, seq = name.rpartition("/")
-        if name in seen or name not in books.ledger.published or name in held_back:
-            continue
-        seen.add(name)
-        key = (record.key.decode(), place)
-        if int(seq) < last.get(key, -1):
-            yield Finding("out_of_order", "telemetry", name)
-        last[key] = int(seq)
-    for machine, commands in books.ledger.obeyed.items():
+    ledger = books.ledger
+    held_back = ledger.delayed | ledger.repaired
+    for page in books.pages:
+        last: dict[str, int] = {}
+        seen: set[str] = set()
+        for name in page.heard:
+            if name in seen or name not in ledger.published or name in held_back:
+                continue
+            seen.add(name)
+            place, _, seq = name.rpartition("/")
+            if int(seq) < last.get(place, -1):
+                yield Finding("out_of_order", "telemetry", name)
+            last[place] = int(seq)
+    for machine, commands in ledger.obeyed.items():
         yield from _disordered(machine, commands)
 
 

@@ -1,5 +1,6 @@
 """Worker: one process of a role, and the orchestrator that starts it again whenever it has ended."""
 
+import asyncio
 import signal
 import time
 
@@ -46,10 +47,11 @@ class Worker:
             self.child.launch()
 
     async def kill(self) -> None:
-        """Kill it if it runs; true to life, nobody is told."""
-        if self.child.is_running:
-            self._is_ours = True
-            await self.child.kill()
+        """Kill it, once it runs if it was just about to be started again; true to life, nobody is told."""
+        while not self.child.is_running:
+            await asyncio.sleep(PAUSE_S)
+        self._is_ours = True
+        await self.child.kill()
 
     def tell(self, what: signal.Signals) -> None:
         """Send it a signal if it runs."""
@@ -62,6 +64,7 @@ class Worker:
         self.tell(signal.SIGCONT)
         if self.child.has_started:
             await self.child.stop()
+            self._is_ours = self.child.status == -signal.SIGTERM  # told before it could listen
 
     def _note_end(self) -> None:
         if self.child.has_started and not self._is_ours and self.child.status:

@@ -1,20 +1,17 @@
 """Reconciliation: what must not be is found, and named."""
 
+from collections.abc import Mapping, Sequence
+
 from msgspec.structs import replace
 
+from loadtest.chaos.pages import Forms, Page, add, digest
 from loadtest.chaos.reconcile import Books, Finding, reconciled
 from loadtest.truth import Ledger
 from streams.core.commands import Command
-from streams.core.records import Record
 from streams.core.telemetry import Heartbeat
-from streams.core.topics import COMMAND, TELEMETRY
+from streams.core.topics import COMMAND
 
 KEY = "demo/site-1/row-01"
-
-
-def a_record(seq: int) -> Record:
-    name = f"{KEY}/b1/{seq}".encode()
-    return Record(TELEMETRY, 0, seq, KEY.encode(), b"", 0, (("ce_id", name),))
 
 
 def a_command(number: int, *, expires_ms: int = 9_000) -> Command:
@@ -33,13 +30,13 @@ def a_command(number: int, *, expires_ms: int = 9_000) -> Command:
     )
 
 
-def books(*seqs: int, logged: tuple[int, ...] | None = None) -> Books:
+def books(*seqs: int, logged: tuple[int, ...] | None = None, now_ms: int = 0) -> Books:
     """Return the books of a machine that said these messages, of which the log has others if it is told so."""
-    ledger = Ledger()
+    ledger = Ledger(lambda: now_ms)
     for seq in seqs:
         ledger.publish(KEY, Heartbeat(boot_id="b1", seq=seq, t_us=seq))
-    records = [a_record(seq) for seq in (seqs if logged is None else logged)]
-    return Books(ledger=ledger, skew_ms={}, telemetry=records, metrics=(), outputs={}, expected={}, reps_in_history=0)
+    heard = [f"{KEY}/b1/{seq}" for seq in (seqs if logged is None else logged)]
+    return Books(ledger=ledger, pages=[Page(heard=heard)], reps_in_history=0)
 
 
 def test_books_that_agree_have_no_findings_and_a_repetition_in_the_log_is_none() -> None:
@@ -54,14 +51,19 @@ def test_what_nobody_held_back_and_comes_after_what_was_said_later_is_out_of_ord
     assert reconciled(books(1, 2, 3, logged=(1, 3, 2))) == (Finding("out_of_order", "telemetry", f"{KEY}/b1/2"),)
 
 
+def outputs_and_expected(outputs: Mapping[str, Sequence[bytes]], expected: Mapping[str, bytes]) -> list[Page]:
+    """Return two pages: what was said stands in another partition than what led to it."""
+    said: Forms = {}
+    for name, values in outputs.items():
+        for value in values:
+            add(said, name, digest(value))
+    due = {name: digest(value) for name, value in expected.items()}
+    return [Page(outputs={COMMAND: said}), Page(expected={COMMAND: due})]
+
+
 def test_an_output_is_lost_invented_or_has_other_bytes() -> None:
-    found = reconciled(
-        replace(
-            books(),
-            expected={(COMMAND, "a"): b"1", (COMMAND, "b"): b"1"},
-            outputs={(COMMAND, "b"): frozenset({b"2"}), (COMMAND, "c"): frozenset({b"1"})},
-        )
-    )
+    pages = outputs_and_expected({"b": [b"2"], "c": [b"1"], "d": [b"1"]}, {"a": b"1", "b": b"1", "d": b"1"})
+    found = reconciled(replace(books(), pages=pages))
     assert [(each.kind, each.record.split()[0]) for each in found] == [
         ("differing", "b"),
         ("differing", "c"),
@@ -69,32 +71,46 @@ def test_an_output_is_lost_invented_or_has_other_bytes() -> None:
     ]
 
 
-def test_an_output_in_two_forms_is_doubled() -> None:
-    found = reconciled(
-        replace(books(), expected={(COMMAND, "a"): b"1"}, outputs={(COMMAND, "a"): frozenset({b"1", b"2"})})
-    )
-    assert [each.kind for each in found] == ["doubled"]
+def test_an_output_in_two_forms_is_doubled_wherever_they_stand() -> None:
+    pages = outputs_and_expected({"a": [b"1", b"2"]}, {"a": b"1"})
+    assert [each.kind for each in reconciled(replace(books(), pages=pages))] == ["doubled"]
+    apart = [Page(outputs={COMMAND: {"a": digest(value)}}) for value in (b"1", b"2")]
+    assert [each.kind for each in reconciled(replace(books(), pages=[*apart, pages[1]]))] == ["doubled"]
+
+
+def test_a_rep_is_lost_that_was_not_measured_and_doubled_if_history_has_more_than_were_measured() -> None:
+    told = books()
+    told.ledger.published[f"{KEY}/b1/1"] = "rep"
+    heard = [f"{KEY}/b1/1"]
+    there = replace(told, pages=[Page(heard=heard, measured=heard)], reps_in_history=1)
+    assert reconciled(there) == ()
+    assert [each.where for each in reconciled(replace(there, reps_in_history=0))] == ["history"]
+    assert [each.kind for each in reconciled(replace(there, reps_in_history=2))] == ["doubled"]
+    assert [each.where for each in reconciled(replace(there, pages=[Page(heard=heard)]))] == ["metric", "history"]
+
+
+def test_a_command_that_ended_in_two_ways_is_doubled() -> None:
+    pages = [Page(ends=[("c1", "applied"), ("c1", "applied")]), Page(ends=[("c2", "applied"), ("c2", "expired")])]
+    found = reconciled(replace(books(), pages=pages))
+    assert found == (Finding("doubled", "command", "c2 ended as applied and expired"),)
 
 
 def test_a_command_that_took_effect_twice_is_doubled() -> None:
     told = books()
     for _ in range(2):
-        told.ledger.hear(KEY, a_command(1), 0)
         told.ledger.obey(KEY, a_command(1))
     assert [each.kind for each in reconciled(told)] == ["doubled"]
 
 
-def test_a_command_that_came_after_its_expiry_by_true_time_is_stale_however_the_machines_clock_stands() -> None:
-    told = books()
-    told.ledger.hear(KEY, a_command(1, expires_ms=9_000), 5_000)  # a clock that is five seconds behind
-    told.ledger.obey(KEY, a_command(1, expires_ms=9_000))
-    assert reconciled(told) == ()
-    assert reconciled(replace(told, skew_ms={KEY: -5_000})) == (Finding("stale", KEY, "c1, 1000 ms too late"),)
+def test_a_command_that_takes_effect_after_its_expiry_by_true_time_is_stale_whatever_its_machine_believes() -> None:
+    for now_ms, found in ((8_999, ()), (10_000, (Finding("stale", KEY, "c1, 1000 ms too late"),))):
+        told = books(now_ms=now_ms)
+        told.ledger.obey(KEY, a_command(1, expires_ms=9_000))
+        assert reconciled(told) == found
 
 
 def test_commands_that_take_effect_in_another_order_are_out_of_order() -> None:
     told = books()
     for number in (2, 1):
-        told.ledger.hear(KEY, a_command(number), 0)
         told.ledger.obey(KEY, a_command(number))
     assert reconciled(told) == (Finding("out_of_order", KEY, "c1"),)

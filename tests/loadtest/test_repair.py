@@ -203,4 +203,4 @@ def test_a_cause_that_is_forgotten_is_too_old() -> None:
     command = request(machine, 0, 1)
     for number in range(MAX_SAID):
         saying.note(str(number), NOW_MS)
-    assert saying.log_time(command, 5) == command.expires_ms
+    assert saying.log_time(command, 5, NOW_MS) == command.expires_ms

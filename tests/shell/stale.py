@@ -81,7 +81,8 @@ class Talker(Machine):
 
     def say(self, kind: Callable[..., T], **fields: Any) -> T:
         """Say something."""
-        self._own_ms, self._now_us = self.own_ms, 1_000 * (self._true_ms() - self._up_ms)
+        self._own_ms = self._watch_ms = self.own_ms
+        self._now_us = 1_000 * (self._true_ms() - self._up_ms)
         message = kind(**self._stamp(), **fields)
         self._said(message)
         return message

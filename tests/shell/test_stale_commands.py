@@ -65,7 +65,7 @@ async def test_without_one_of_the_checks_it_is_seen(
 
 
 async def test_machines_that_believe_their_slow_clocks_are_seen(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(Saying, "log_time", lambda _self, _command, now_ms: now_ms)
+    monkeypatch.setattr(Saying, "log_time", lambda _self, _command, now_ms, _watch_ms: now_ms)
     day = await Day(SEED, commands=SOME, fastest_ms=-SKEW_MS // 2).live()
     assert "applied after its expiry" in day.wrongs()
 
