@@ -98,8 +98,7 @@ def _ours(error: BaseException) -> BaseException | None:
 
 def _role(name: str) -> None:
     async def work(settings: Settings, exposition: Exposition) -> None:
-        async with wiring.opened(name, settings, exposition) as role:
-            await running.run([role], settings, exposition, asyncio.Event())
+        await running.run([wiring.process(name, settings, exposition)], settings, exposition, asyncio.Event())
 
     _run(name, work)
 

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -40,7 +40,7 @@ from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
-from streams.core.errors import BrokenPromise
+from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
 from streams.core.planning import Planner
 from streams.core.policy import Policy, digest
@@ -55,6 +55,9 @@ MQTT_SESSION_S = 7 * 86_400
 
 _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
+
+START_RETRY_S = 1.0
+"""Pause in s between two tries of a role to begin while one of its servers is away."""
 
 DOWNLINK = "downlink"
 HEARTBEAT_MS = 1_000
@@ -343,9 +346,44 @@ def page_role(shown: Page) -> Role:
     return Role("page", shown.run, lambda: shown.is_ready)
 
 
+def process(name: str, settings: Settings, meters: Meters) -> Role:
+    """Be one role with clients of its own, as a process of the distributed way: from when its servers are there.
+
+    While one of them is away it waits, is not ready, and says so; for `stall_s` at most, as in a run (E8). What happens
+    after it has begun is the role's own business.
+    """
+    begun: list[Role] = []
+
+    async def run(stop: asyncio.Event) -> None:
+        async with AsyncExitStack() as stops:
+            role = await _patiently(
+                stop, settings.stall_s, lambda: stops.enter_async_context(_opened(name, settings, meters))
+            )
+            if role is not None:
+                begun.append(role)
+                await role.run(stop)
+
+    return Role(name, run, lambda: bool(begun) and begun[0].is_ready())
+
+
+async def _patiently(stop: asyncio.Event, limit_s: float, open_once: Callable[[], Awaitable[Role]]) -> Role | None:
+    """Open as soon as it can be; None if told to stop before. Raises BrokenPromise when it took too long."""
+    start_s = time.monotonic()
+    while not stop.is_set():
+        try:
+            return await open_once()
+        except Busy as busy:
+            waited_s = time.monotonic() - start_s
+            if waited_s > limit_s:
+                raise BrokenPromise(f"nothing to begin with in {limit_s} s: {busy}") from busy
+            _log.warning("waiting for a server", why=str(busy), waited_s=round(waited_s, 1), limit_s=limit_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), START_RETRY_S)
+    return None
+
+
 @asynccontextmanager
-async def opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator[Role]:
-    """Build one role with clients of its own, as a process of the distributed way needs it."""
+async def _opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator[Role]:
     if name == "reflex":
         yield reflex(settings, meters)
         return

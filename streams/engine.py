@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from itertools import islice
 from typing import Any
 
@@ -84,7 +85,10 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                async with self._log.subscribe(self._stage.topic, self._stage.name, self) as subscription:
+                async with AsyncExitStack() as stops:
+                    subscription = await self._join(stop, stops)
+                    if subscription is None:
+                        return
                     self._subscription = subscription
                     watchdog = tasks.create_task(self._watch(subscription))
                     await self._feed(subscription, stop)
@@ -92,6 +96,21 @@ class Engine:
                     await self.revoked(tuple(self._partitions))
         finally:
             self._subscription = self._tasks = None
+
+    async def _join(self, stop: asyncio.Event, stops: AsyncExitStack) -> Subscription | None:
+        """Become a member of the group; None if told to stop before. A log that is away for long is a stall (E8)."""
+        self.progressed()
+        while not stop.is_set():
+            try:
+                return await stops.enter_async_context(self._log.subscribe(self._stage.topic, self._stage.name, self))
+            except Busy as busy:
+                self._count_busy(busy)
+                if time.monotonic() - self._progressed_s > self._settings.stall_s:
+                    raise BrokenPromise(
+                        f"{self._stage.name}: not in its group in {self._settings.stall_s} s: {busy}"
+                    ) from busy
+                await asyncio.sleep(BUSY_PAUSE_S)
+        return None
 
     async def assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Restore new partitions from their state topic; the checkpoint says where to start (E3)."""
