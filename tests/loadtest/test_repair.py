@@ -197,6 +197,21 @@ def test_a_machine_knows_how_old_a_command_is_though_its_clock_is_wrong(
     assert isinstance(ack, CommandExpired) is is_expired
 
 
+@pytest.mark.parametrize("jump_ms", [-300_000, 300_000])
+@pytest.mark.parametrize(("age_ms", "is_expired"), [(29_999, False), (30_000, True)])
+def test_a_clock_that_is_set_after_a_message_was_said_makes_no_command_older_or_younger(
+    jump_ms: int, age_ms: int, is_expired: bool
+) -> None:
+    machine = a_machine()
+    said = lived(machine, 3, NOW_MS)[-1]
+    cause = message_id(machine.key, said)
+    late = request(
+        machine, 0, 1, action="cue", missing=None, command_id="c", cause=cause, sequence=9, expires_ms=NOW_MS + 30_000
+    )
+    (ack,) = machine.receive(late, NOW_MS + jump_ms + age_ms, watch_ms=NOW_MS + age_ms)
+    assert isinstance(ack, CommandExpired) is is_expired
+
+
 def test_a_cause_that_is_forgotten_is_too_old() -> None:
     saying = Saying()
     machine = a_machine()
