@@ -68,8 +68,8 @@ def settings(topic: LogTopic, replication: int) -> dict[str, str]:
             "cleanup.policy": "compact",
             "max.message.bytes": str(STATE_REQUEST_BYTES),
             "min.compaction.lag.ms": str(STATE_COMPACTION_LAG_MS),
-            "segment.bytes": str(128 * 1024 * 1024),
-            "segment.ms": str(_HOUR_MS),  # only closed segments are compacted
+            "segment.bytes": str(32 * 1024 * 1024),  # only closed segments are compacted
+            "segment.ms": str(_HOUR_MS),
         }
     return common | {
         "cleanup.policy": "delete",

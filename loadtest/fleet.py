@@ -14,6 +14,7 @@ from loadtest.kept import Kept
 from loadtest.link import Connect, Link, M
 from loadtest.live_machine import Barrier, LiveMachine
 from loadtest.machine import Machine
+from loadtest.outbox import MAX_WAITING
 from loadtest.roster import assemble
 from loadtest.tempo import CYCLE_S, Tempo
 from loadtest.timings import Timings
@@ -57,6 +58,9 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
         How often things go wrong.
     encoding : str
         `json` or `msgpack`.
+    max_waiting : int
+        Messages that wait in a machine before it waits too. When time is fast, a day's worth is said in minutes, and
+        nothing but memory is gained by living on while the broker can't follow.
     """
 
     machines: int = 10
@@ -71,6 +75,7 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_s: float = 60.0
     rates: Rates = UNDISTURBED
     encoding: Encoding = "msgpack"
+    max_waiting: int = MAX_WAITING
 
 
 class Fleet(Generic[M]):
@@ -173,6 +178,7 @@ class Fleet(Generic[M]):
             seed=self._settings.seed,
             encoding=self._settings.encoding,
             begins_s=begins_s,
+            max_waiting=self._settings.max_waiting,
             barrier=self._barrier,
         )
 

@@ -10,7 +10,7 @@ from typing import Generic
 from loadtest.disturbance import Delivery, Disturbance
 from loadtest.link import Connect, Link, M
 from loadtest.machine import Machine
-from loadtest.outbox import Outbox
+from loadtest.outbox import MAX_WAITING, Outbox
 from loadtest.tempo import Tempo
 from loadtest.timings import Timings
 from streams.core import codec
@@ -51,6 +51,8 @@ class LiveMachine(Generic[M]):
         How it writes.
     begins_s : float
         When it is switched on, in s of simulated time.
+    max_waiting : int
+        Messages that wait in it before it waits.
     barrier : Barrier, optional
         For runs in lockstep.
     """
@@ -67,6 +69,7 @@ class LiveMachine(Generic[M]):
         seed: int,
         encoding: Encoding = "msgpack",
         begins_s: float = 0.0,
+        max_waiting: int = MAX_WAITING,
         barrier: Barrier | None = None,
     ) -> None:
         self._machine, self._disturbance, self._connect = machine, disturbance, connect
@@ -74,7 +77,7 @@ class LiveMachine(Generic[M]):
         self._encoding, self._begins_s, self._barrier = encoding, begins_s, barrier
         self._dice = random.Random(f"{seed}/{machine.key}")
         self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox()
+        self._outbox = Outbox(max_waiting)
         self._online: Online | None = None
         self._link: Link[M] | None = None
         self._alarm: asyncio.Future[None] | None = None
@@ -117,7 +120,9 @@ class LiveMachine(Generic[M]):
             self._put_in_reach(is_offline=self._disturbance.is_offline and not self._is_finishing)
             self._put(step.deliveries, at_s)
             at_s += self._tempo.wait_s(step.delay_s)
-            await self._outbox.room()
+            if self._outbox.is_full:  # the machine's time stands still: it has nothing to make up for afterwards
+                await self._outbox.room()
+                at_s = max(at_s, self._loop.time())
             if self._barrier is not None:
                 await self._outbox.empty()
             await self._sleep_until(at_s)

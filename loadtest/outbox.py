@@ -13,9 +13,16 @@ EARLY_S = 0.001
 
 
 class Outbox:
-    """Messages in the order of their moments; one task puts them in and one takes them out."""
+    """Messages in the order of their moments; one task puts them in and one takes them out.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    max_waiting : int
+        Messages that wait before it is full.
+    """
+
+    def __init__(self, max_waiting: int = MAX_WAITING) -> None:
+        self._max_waiting = max_waiting
         self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[float, int, Telemetry]] = []
         self._count = self._in_hand = 0
@@ -39,7 +46,7 @@ class Outbox:
         heapq.heappush(self._waiting, (round(at_s, 6), self._count, message))
         self._count += 1
         self._empty.clear()
-        if len(self._waiting) >= MAX_WAITING:
+        if len(self._waiting) >= self._max_waiting:
             self._room.clear()
         if at_s > self._loop.time():
             self._loop.call_at(at_s, self._changed.set)
@@ -63,6 +70,11 @@ class Outbox:
                     return None
             self._changed.clear()
             await self._changed.wait()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether whoever puts in has to wait."""
+        return not self._room.is_set()
 
     async def room(self) -> None:
         """Wait until it is not full."""

@@ -40,6 +40,9 @@ hour of faults is not known beforehand, only that it must end."""
 KEPT = 2_000
 """Messages that a machine of this fleet keeps: it says some ten a second, and is asked within a minute."""
 
+WAITING = 200
+"""Messages that wait in a machine of this fleet before its time stands still: those of the longest outage, and some."""
+
 MAX_FINDINGS = 10_000
 """Findings in a report; all are counted."""
 
@@ -141,6 +144,7 @@ def _fleet(ground: Ground, seed: int, seconds: float, rate: float) -> Fleet[Any]
         reps_per_s=rate,
         max_s=seconds + 300.0,
         rates=Rates(),
+        max_waiting=WAITING,
     )
     at_machines = ground.stack.settings(mqtt_url=ground.at_machines.url)
     return Fleet(

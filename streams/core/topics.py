@@ -112,5 +112,8 @@ LOG_TOPICS: dict[str, LogTopic] = {
 STATE_MAX_BATCH_BYTES = 16 * 1024 * 1024
 """Largest checkpoint in bytes: one record batch, hence `max.message.bytes` of the two state topics."""
 
-STATE_COMPACTION_LAG_MS = _DAY_MS
-"""How long a state record stays uncompacted, in ms: the time in which a late writer's damage is still repairable."""
+STATE_COMPACTION_LAG_MS = 120_000
+"""How long a state record stays uncompacted, in ms: the time in which a late writer's damage is still repairable.
+
+The owner sees and mends it with its next checkpoint, and whoever restores does; compaction takes closed segments only,
+and one is closed by such a checkpoint. More would only make every restore longer, which reads all of it."""
