@@ -345,6 +345,16 @@ async def test_a_full_outbox_makes_its_machine_wait_and_an_empty_one_says_so() -
     taking.cancel()
 
 
+async def test_an_outbox_is_full_when_its_own_number_waits() -> None:
+    outbox = Outbox(max_waiting=2)
+    for seq in range(2):
+        assert not outbox.is_full
+        outbox.put(Heartbeat(boot_id="b1", seq=seq, t_us=seq), 0.0)
+    assert outbox.is_full
+    await outbox.next()
+    assert not outbox.is_full
+
+
 def test_a_tempo_brings_the_reps_that_it_was_asked_for() -> None:
     tempo, reps, elapsed_s = Tempo(1.0, reps_per_s=300.0, machines=200), 0.0, 0.0
     for _ in range(2_000):  # 100 s in steps of 50 ms; the machines bring half of what is typical
