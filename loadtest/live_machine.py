@@ -217,6 +217,8 @@ class LiveMachine(Generic[M]):
         with suppress(Busy):
             while True:
                 batch = await link.receive(MAX_COMMANDS)
+                if self._machine.done:  # its last word is said or on its way: an answer would come after it, or never
+                    return
                 for message in batch:
                     self._heed(message.payload, tasks)
                 link.ack(batch)
