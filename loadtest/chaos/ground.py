@@ -26,6 +26,7 @@ WORKERS: Sequence[tuple[str, int]] = (
     ("history", 0),
     ("history", 1),
     ("downlink", 0),
+    ("reflex", 0),
 )
 """Who works all the time: several of those whose partitions can move."""
 

@@ -19,19 +19,16 @@ from spineloop.settings import Settings
 from streams.core import codec
 from streams.core.controller import Controller
 from streams.core.planning import Planner
-from streams.core.plans import PlanMade
 from streams.core.records import NewRecord, Record, header
 from streams.core.results import CommandClosed, RepMeasured
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
+from streams.settled import is_copy, is_plan
 
 DIGEST_BYTES = 8
 """Two values of a million have the same digest once in ten million campaigns."""
 
 PREPARED_TOGETHER = 500
-
-PLAN_TYPE = f"spineloop.{PlanMade.__struct_config__.tag}.v1"
-"""How plans, which the planner says to the controller, are known among the telemetry."""
 
 Forms = dict[str, bytes]
 """By id: the digests of all different values that were seen, one after the other."""
@@ -114,17 +111,15 @@ async def page(log: Log, number: int, planner: Planner) -> Page:
                 _note_metrics(one, records)
             if topic in stages:
                 _note(one.expected, stages[topic].hear(records))
-            _note(one.outputs, (each for each in records if topic != TELEMETRY or _is_plan(each)))
+            _note(
+                one.outputs, (each for each in records if is_plan(each) or (topic != TELEMETRY and not is_copy(each)))
+            )
     return one
 
 
 def name_of(record: Record | NewRecord) -> str:
     """Return the id of a record."""
     return header(record, "ce_id") or ""
-
-
-def _is_plan(record: Record) -> bool:
-    return header(record, "ce_type") == PLAN_TYPE
 
 
 def _note(by_topic: dict[str, Forms], records: Iterable[Record | NewRecord]) -> None:
