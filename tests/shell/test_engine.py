@@ -335,6 +335,38 @@ async def test_e8_lag_without_progress_ends_the_process(log: Brittle) -> None:
     assert failed.group_contains(BrokenPromise, match="no progress")
 
 
+class AwayAtFirst(Brittle):
+    """A log whose groups can't be joined so many times."""
+
+    def __init__(self, log: SqliteLog, refusals: int) -> None:
+        super().__init__(log)
+        self.refusals, self._join = refusals, log.subscribe
+        self.subscribe = self._subscribe  # type: ignore[assignment]
+
+    @asynccontextmanager
+    async def _subscribe(self, *what: Any) -> AsyncIterator[Any]:
+        if self.refusals > 0:
+            self.refusals -= 1
+            raise Busy("away")
+        async with self._join(*what) as subscription:
+            yield subscription
+
+
+async def test_e8_an_engine_whose_log_is_away_when_it_starts_joins_when_it_is_back(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as log:
+        await log.append(INPUT)
+        await run_until_done(AwayAtFirst(log, refusals=2))
+        assert len(await everything(Brittle(log), METRIC)) == len(INPUT)
+
+
+async def test_e8_an_engine_whose_log_stays_away_when_it_starts_ends_the_process(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as log:
+        engine = Engine(Tally(), AwayAtFirst(log, refusals=1_000_000), Counts(), EngineSettings(stall_s=0.5))
+        with pytest.raises(ExceptionGroup) as failed:
+            await engine.run(asyncio.Event())
+        assert failed.group_contains(BrokenPromise, match="not in its group")
+
+
 async def test_e8_a_stop_finishes_what_was_taken_and_checkpoints_it(log: Brittle) -> None:
     await log.append(INPUT)
     stop, counts = asyncio.Event(), Counts()
