@@ -58,6 +58,8 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
         How often things go wrong.
     encoding : str
         `json` or `msgpack`.
+    finish_s : float, optional
+        Longest time, in s, from the end of the run until every machine has said its last word; `FINISH_S` if not told.
     max_waiting : int
         Messages that wait in a machine before it waits too. When time is fast, a day's worth is said in minutes, and
         nothing but memory is gained by living on while the broker can't follow.
@@ -75,6 +77,7 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_s: float = 60.0
     rates: Rates = UNDISTURBED
     encoding: Encoding = "msgpack"
+    finish_s: float | None = None
     max_waiting: int = MAX_WAITING
 
 
@@ -159,11 +162,12 @@ class Fleet(Generic[M]):
         self._machines = [
             self._live(machine, tempo, begins_s=spread_s * place / len(own)) for place, machine in enumerate(own)
         ]
-        async with asyncio.timeout(settings.max_s + FINISH_S) as limit, asyncio.TaskGroup() as tasks:
+        finish_s = FINISH_S if settings.finish_s is None else settings.finish_s
+        async with asyncio.timeout(settings.max_s + finish_s) as limit, asyncio.TaskGroup() as tasks:
             for live in self._machines:
                 tasks.create_task(live.run())
             await self._watch(tempo)
-            limit.reschedule(asyncio.get_running_loop().time() + FINISH_S)
+            limit.reschedule(asyncio.get_running_loop().time() + finish_s)
             for live in self._machines:
                 live.finish()
 

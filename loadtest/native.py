@@ -160,7 +160,7 @@ async def kafka(
             command=(java, *JVM, "-cp", classpath, "kafka.Kafka", str(configuration)),
             log=folder / "server.log",
             answers=lambda: probes.speaks_kafka(port),
-            start_limit_s=60.0,
+            start_limit_s=180.0,  # after a kill it reads again what it had not closed: gigabytes after an hour
         )
         async with running(program) as process:
             yield Server(f"kafka://{LOOPBACK}:{port}", LOOPBACK, port, folder, process)
@@ -184,6 +184,7 @@ async def influxdb(disk: Path | None = None) -> AsyncIterator[Server]:
             command=(executable, "-config", str(configuration)),
             log=folder / "server.log",
             answers=lambda: probes.speaks_influx(port),
+            start_limit_s=120.0,
         )
         async with running(program) as process:
             yield Server(f"http://{LOOPBACK}:{port}", LOOPBACK, port, folder, process)

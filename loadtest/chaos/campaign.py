@@ -5,7 +5,8 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ hour of faults is not known beforehand, only that it must end."""
 
 KEPT = 2_000
 """Messages that a machine of this fleet keeps: it says some ten a second, and is asked within a minute."""
+
+FINISH_S = 180.0
+"""Longest time in s until every machine has said what waits in it, on two cores that have other things to do."""
 
 WAITING = 200
 """Messages that wait in a machine of this fleet before its time stands still: those of the longest outage, and some."""
@@ -116,13 +120,12 @@ async def run(seed: int, seconds: float, rate: float, told: Progress, kills: int
         guests = asyncio.create_task(_visit(ground, random.Random(f"{seed}/guests"), seconds / len(blows), report))
         try:
             await strikes.run(blows)
+            report.failed = "; ".join(strikes.failed)
             guests.cancel()
             report.rate_reached = round(fleet.timings.reps / max(time.monotonic() - start_s, 1e-9), 1)
             fleet.finish()
-            try:
+            with _noted(report, "the fleet did not end"):
                 await training
-            except (ExceptionGroup, TimeoutError) as error:
-                report.failed = f"the fleet did not end: {error!r}"
         finally:
             for task in (training, telling, guests):
                 task.cancel()
@@ -130,10 +133,20 @@ async def run(seed: int, seconds: float, rate: float, told: Progress, kills: int
         report.unsaid = fleet.unsaid
         report.reps = fleet.ledger.reps_published
         _count(report, ground, strikes.done)
-        await _balance(ground, fleet, report, told)
+        with _noted(report, "the books could not be made"):
+            await _balance(ground, fleet, report, told)
         if not report.is_clean:
             report.tails = ground.stack.tails()
     return report
+
+
+@contextmanager
+def _noted(report: Report, what: str) -> Iterator[None]:
+    """Go on after a failure, so that an hour's figures are not lost with it; the report says so."""
+    try:
+        yield
+    except (ExceptionGroup, Busy, OSError) as error:
+        report.failed = report.failed or f"{what}: {error!r}"
 
 
 def _fleet(ground: Ground, seed: int, seconds: float, rate: float) -> Fleet[Any]:
@@ -145,6 +158,7 @@ def _fleet(ground: Ground, seed: int, seconds: float, rate: float) -> Fleet[Any]
         max_s=seconds + 300.0,
         rates=Rates(),
         max_waiting=WAITING,
+        finish_s=FINISH_S,
     )
     at_machines = ground.stack.settings(mqtt_url=ground.at_machines.url)
     return Fleet(

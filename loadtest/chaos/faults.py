@@ -4,17 +4,17 @@ import asyncio
 import random
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import msgspec
 
 from loadtest.chaos.ground import SERVER_OF, WORKERS, Ground
+from loadtest.child import DidNotStart
 from loadtest.clocks import MOST_MS
 
 PAUSE_S = (0.5, 3.0)
 """Shortest and longest time in s between the beginnings of two faults."""
 
-SAVE_S = 5.0
+SAVE_S = 30.0
 """Longest wait in s until mosquitto has saved what it holds."""
 
 SLOW_S = 0.05
@@ -233,10 +233,13 @@ class Strikes:
     ----------
     done : list of Blow
         What has happened so far.
+    failed : list of str
+        What could not be made to happen, and why; the others go on.
     """
 
     def __init__(self, ground: Ground) -> None:
         self.done: list[Blow] = []
+        self.failed: list[str] = []
         self._ground = ground
         self._busy: set[str] = set()
         self._changed = asyncio.Condition()
@@ -255,19 +258,11 @@ class Strikes:
             await self._changed.wait_for(lambda: target not in self._busy)
             self._busy.add(target)
         try:
-            with _told(blow):
-                await FAULTS[blow.fault].act(self._ground, blow)
+            await FAULTS[blow.fault].act(self._ground, blow)
             self.done.append(blow)
+        except (DidNotStart, OSError) as error:  # a TimeoutError is one
+            self.failed.append(f"{blow.told()}: {error!r}")
         finally:
             self._busy.discard(target)
             async with self._changed:
                 self._changed.notify_all()
-
-
-@contextmanager
-def _told(blow: Blow) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"{blow.told()}")
-        raise
