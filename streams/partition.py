@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from streams.checkpoint import State
+from streams.checkpoint import Entries, State
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
 from streams.core.records import Record
@@ -201,24 +201,28 @@ class Partition:
         return waited_s >= self._pace.checkpoint_s or self._state.dirty_keys >= self._pace.checkpoint_keys
 
     def _begin_checkpoint(self) -> None:
-        """Write a checkpoint beside the work, so that no command waits for it; at most one is under way."""
+        """Write a checkpoint beside the work, so that no command waits for it; at most one is under way.
+
+        What it holds is taken here, between two slices. A task of its own begins later, when the next slice may have
+        changed states and its outputs are not durable yet: then a kill would lose them (E1).
+        """
         if self._tasks is not None:
-            self._saving = self._tasks.create_task(self._checkpoint())
+            self._saving = self._tasks.create_task(self._checkpoint(self._state.position, self._state.snapshot()))
 
     async def _settle(self) -> None:
         """Write what the last checkpoint does not cover."""
         if self._saving is not None:
             await self._saving
         if self._state.is_dirty:
-            await self._checkpoint()
+            await self._checkpoint(self._state.position, self._state.snapshot())
 
-    async def _checkpoint(self) -> None:
-        started_s = self._saved_s = time.monotonic()
-        position = self._state.position
-        for entries in self._state.snapshot():
+    async def _checkpoint(self, position: int, batches: Sequence[Entries]) -> None:
+        started_s, reached_ms = time.monotonic(), self._state.reached_ms
+        self._saved_s = started_s
+        for entries in batches:
             base = await self._retry(
                 lambda entries=entries: self._log.checkpoint(  # type: ignore[misc]  # bound now, used now
-                    self._stage.state_topic, self._number, entries, self._state.reached_ms
+                    self._stage.state_topic, self._number, entries, reached_ms
                 )
             )
             await self._mend(base)

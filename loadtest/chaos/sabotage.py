@@ -33,15 +33,23 @@ SABOTAGES: Sequence[Sabotage] = (
         "E1: the checkpoint comes before the outputs",
         "streams/partition.py",
         "        if outputs:\n            await self._retry(",
-        "        self._state.reach(records[-1].offset + 1)\n        await self._checkpoint()\n"
+        "        self._state.reach(records[-1].offset + 1)\n"
+        "        await self._checkpoint(self._state.position, self._state.snapshot())\n"
         "        if outputs:\n            await self._retry(",
+        ENGINE,
+    ),
+    Sabotage(
+        "E1: a checkpoint is taken when the next slice may have begun",
+        "streams/partition.py",
+        "for entries in batches:",
+        "for entries in [*batches, *self._state.snapshot()]:",
         ENGINE,
     ),
     Sabotage(
         "E2: the position is a write of its own, before the states",
         "streams/partition.py",
-        "for entries in self._state.snapshot():",
-        "for entries in [part for whole in self._state.snapshot() for part in (whole[-1:], whole[:-1]) if part]:",
+        "for entries in batches:",
+        "for entries in [part for whole in batches for part in (whole[-1:], whole[:-1]) if part]:",
         ENGINE,
     ),
     Sabotage(

@@ -132,6 +132,42 @@ async def test_e1_outputs_are_durable_before_the_checkpoint_that_covers_their_in
     assert {header(record, "ce_id") for record in said} == {f"r{n}" for n in range(30)}
 
 
+class KilledInTheSecondSlice(Brittle):
+    """A log that takes its time over the second outputs: a checkpoint is durable by then, and the process is killed."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__(log)
+        self.has_checkpoint = asyncio.Event()
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        if self.writes:
+            await self.has_checkpoint.wait()
+            raise Killed
+        await super().append(records)
+
+    async def checkpoint(
+        self, topic: str, number: int, entries: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
+    ) -> int:
+        base = await super().checkpoint(topic, number, entries, timestamp_ms)
+        self.has_checkpoint.set()
+        return base
+
+
+async def test_e1_a_checkpoint_that_is_written_beside_the_next_slice_holds_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition, "SLICE_RECORDS", 5)
+    monkeypatch.setitem(globals(), "QUICK", EngineSettings(checkpoint_s=0.0))
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as log:
+        await log.append([told("m0", f"r{n}") for n in range(30)])
+        with pytest.raises(ExceptionGroup) as killed:
+            await run_until_done(KilledInTheSecondSlice(log))
+        assert killed.group_contains(Killed)
+        await run_until_done(Brittle(log))
+        said = await everything(Brittle(log), METRIC)
+        assert {header(record, "ce_id") for record in said} == {f"r{n}" for n in range(30)}
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=4))
 def test_e2_e3_e5_killed_before_or_after_any_write_nothing_is_lost_and_no_effect_differs(
