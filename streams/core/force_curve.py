@@ -17,6 +17,7 @@ BINS = 7
 """Bins of 12 degrees, from 0 on: 0, 12 .. 72, where trunk machines test."""
 
 _DECIMALS = 2
+_SHARES = np.arange(POINTS) / (POINTS - 1)
 
 
 Torques = tuple[float | None, ...]
@@ -28,13 +29,13 @@ def curves(reps: Phases) -> list[bytes | None]:
     A position counts where it is reached first, with straight lines between the samples.
     """
     x, force, phase = reps.signals.position, reps.signals.force, reps.concentric
-    start, way = ragged.at(x, reps.start), displacement(reps)
+    start, way = ragged.at(x, reps.start), reps.once(displacement)
     here, next_ = reps.concentric_position, phase.of(x, 1)
     force_here = reps.concentric_force
     rise = next_ - here
     slope = np.where(rise > 0.0, (phase.of(force, 1) - force_here) / rise, 0.0)
     step = _first_steps(np.floor((POINTS - 1) * ((next_ - phase.spread(start)) / phase.spread(way))), phase)
-    position = start[:, None] + np.arange(POINTS) / (POINTS - 1) * way[:, None]
+    position = start[:, None] + _SHARES * way[:, None]
     curve = (force_here.take(step) + slope.take(step) * (position - here.take(step))).astype("<f4")
     is_drawn = ~reps.is_invalid & reps.signals.has_force & (way > 0.0) & np.isfinite(curve).all(axis=1)
     written, size = curve.tobytes(), POINTS * curve.itemsize
@@ -47,10 +48,12 @@ def _first_steps(reached: FloatArray, phase: Slices) -> IntArray:
     Whole numbers that rise from row to row let one running maximum serve all rows.
     """
     whole = np.fmax(np.fmin(reached, POINTS - 1), 0).astype(np.int64)  # what is not a number reaches the end
-    whole[phase.first + phase.length - 1] = POINTS - 1
-    whole += np.repeat(np.arange(len(phase.length)) * POINTS, phase.length)
-    new = np.diff(np.maximum.accumulate(whole), prepend=-1)
-    return np.repeat(np.arange(len(whole)), new).reshape(-1, POINTS)
+    whole[phase.last] = POINTS - 1
+    whole += (np.arange(len(phase.length)) * POINTS).repeat(phase.length)
+    new = np.maximum.accumulate(whole)
+    new[1:] -= new[:-1].copy()
+    new[0] += 1
+    return np.arange(len(whole)).repeat(new).reshape(-1, POINTS)
 
 
 def torques_by_bin(reps: Phases) -> list[Torques | None]:
