@@ -121,13 +121,12 @@ def _low_amplitudes(flat: FloatArray, slices: Slices, row: IntArray, padded: int
         left_out = (padded - length) // 2
         tiles[place, left_out : left_out + length] = flat[first : first + length]
     left, right = tiles[:, padded // 2 - 1 :: -1], tiles[:, padded // 2 :]
-    real = (right + left).reshape(-1, tile, padded // 2) @ cosines
-    imaginary = (right - left).reshape(-1, tile, padded // 2) @ sines
+    real = ((right + left).reshape(-1, tile, padded // 2) @ cosines).reshape(len(tiles), -1)[: len(row)]
+    imaginary = ((right - left).reshape(-1, tile, padded // 2) @ sines).reshape(len(tiles), -1)[: len(row)]
     real *= real
     imaginary *= imaginary
     real += imaginary
-    amplitude: FloatArray = np.sqrt(real, out=real).reshape(len(tiles), -1)[: len(row)]
-    return amplitude
+    return np.sqrt(real, out=real)
 
 
 def _arcs(amplitudes: Sequence[FloatArray], largest: FloatArray, counting: IntArray) -> FloatArray:

@@ -62,17 +62,19 @@ def torques_by_bin(reps: Phases) -> list[Torques | None]:
     None as a whole where position is no angle, without force, or if the rep is invalid.
     """
     found: list[Torques | None] = [None] * len(reps.start)
-    row = np.flatnonzero(reps.signals.is_angle & reps.signals.has_force & ~reps.is_invalid)
+    row = (reps.signals.is_angle & reps.signals.has_force & ~reps.is_invalid).nonzero()[0]
     if row.size:
-        places = ragged.ranges(reps.concentric.first[row], reps.concentric.length[row])
-        angle, torque = reps.concentric_position[places], reps.concentric_force[places]
-        bin_ = np.floor(angle / BIN_RAD)
+        length = reps.concentric.length[row]
+        places = ragged.ranges(reps.concentric.first[row], length)
+        bin_ = np.floor(reps.concentric_position.take(places) / BIN_RAD)
         column = np.where((bin_ >= 0.0) & (bin_ < BINS), bin_, BINS).astype(np.int64)  # one more, for what is outside
-        cell = np.repeat(np.arange(len(row)) * (BINS + 1), reps.concentric.length[row]) + column
-        first = np.flatnonzero(np.diff(cell, prepend=-1))  # a movement passes few bins: most samples stay in one
-        largest = np.full(len(row) * (BINS + 1), -np.inf)
-        np.maximum.at(largest, cell[first], np.maximum.reduceat(torque, first))
-        rounded = np.round(largest.reshape(len(row), -1)[:, :BINS], _DECIMALS) + 0.0  # no -0.0
+        cell = column + np.arange(0, len(row) * (BINS + 1), BINS + 1).repeat(length)
+        is_new = np.ones(len(cell), np.bool_)  # a movement passes few bins: most samples stay in one
+        np.not_equal(cell[1:], cell[:-1], out=is_new[1:])
+        first = is_new.nonzero()[0]
+        largest = np.full(len(row) * (BINS + 1), -math.inf)
+        np.maximum.at(largest, cell.take(first), np.maximum.reduceat(reps.concentric_force.take(places), first))
+        rounded = largest.reshape(len(row), -1)[:, :BINS].round(_DECIMALS) + 0.0  # no -0.0
         for index, values in zip(row.tolist(), rounded.tolist(), strict=True):
             found[index] = tuple(value if value > -math.inf else None for value in values)
     return found

@@ -22,7 +22,7 @@ BLOCK = 32
 """Samples that one matrix product takes at once: half as many cost twice the products, twice as many twice the sums."""
 
 _NEGLIGIBLE = 1e-20
-_FEW = 8  # series up to which plain numbers are faster than arrays of them
+_FEW = 16  # series up to which plain numbers are faster than arrays of them
 _NEXT_TWO = np.array([[1], [2]])
 _DISTANCE = np.arange(1, PAD + 1)
 _MAX_DESIGNS = 32  # machines sample at a handful of rates; a fleet of more pays 0.3 ms a design
@@ -238,19 +238,23 @@ def _states(
     if backward:
         told = told[:, ::-1]
     if series <= _FEW:
-        states = np.array([_carried(one, 0.0, turn) for one in told.tolist()])
+        states = np.array([_carried(one, 0.0, turn) for one in told.tolist()]).reshape(series, blocks, 2)
     else:
-        states = np.array(_carried(told.transpose(1, 2, 0).copy(), np.zeros(series), turn)).transpose(2, 0, 1)
+        many = _carried(told.transpose(1, 2, 0).copy(), np.zeros(series), turn)
+        states = np.array(many).T.reshape(series, blocks, 2)
     return states[:, ::-1] if backward else states
 
 
-def _carried(told: Iterable[Sequence[N]], rest: N, turn: tuple[float, float]) -> list[tuple[N, N]]:
-    """Return the state that each block begins with, of one series in numbers or of many in arrays: the same bits."""
+def _carried(told: Iterable[Sequence[N]], rest: N, turn: tuple[float, float]) -> list[N]:
+    """Return the two numbers of the state that each block begins with, one behind the other.
+
+    Of one series in numbers or of many in arrays: the same bits.
+    """
     cosine, sine = turn
     along, across = rest, rest
-    states = []
+    states: list[N] = []
     for told_along, told_across in told:
-        states.append((along, across))
+        states += (along, across)
         along, across = (
             cosine * along + told_along - sine * across,
             cosine * across + told_across + sine * along,

@@ -202,11 +202,10 @@ def segment(signals: Signals) -> Phases:
 def marks_off_s(reps: Phases) -> list[float | None]:
     """Return by how much the marks of each machine differ from the limits at most, in s; None up to 0.1 s."""
     limits = np.array((reps.start, reps.top, reps.turn, reps.end)).T
-    off = np.round(np.abs(reps.signals.marks - limits).max(axis=1), 9)
+    off = np.abs(reps.signals.marks - limits).max(axis=1).round(9)
     is_off = (off > MARK_TOLERANCE) & ~reps.is_invalid
     return [
-        off_s if holds else None
-        for holds, off_s in zip(is_off.tolist(), np.round(off / FS_HZ, 3).tolist(), strict=True)
+        off_s if holds else None for holds, off_s in zip(is_off.tolist(), (off / FS_HZ).round(3).tolist(), strict=True)
     ]
 
 
