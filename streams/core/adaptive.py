@@ -236,9 +236,10 @@ def predicted_loss(model: Model, load_N: float, reps: int, so_far: Sequence[floa
     if 1 <= reps <= len(so_far) and _logs(so_far) is not None:
         shown = round(100.0 * (1.0 - so_far[reps - 1] / max(so_far[:reps])), SHOWN_DECIMALS)
         return Interval(shown, shown, shown)
-    what_ifs = _what_ifs(model, load_N, so_far)
-    if what_ifs is None or not 1 <= reps - len(so_far) <= MAX_AHEAD:
+    expected = _expected(model, load_N, so_far)
+    if expected is None or not 1 <= reps - len(so_far) <= MAX_AHEAD:
         return None
+    what_ifs = _what_ifs(model, *expected)
     velocities = _velocities(what_ifs, 0, reps - len(so_far))
     losses = 100.0 * (1.0 - velocities[-1] / np.maximum(velocities.max(axis=0), what_ifs.best))
     return _interval(np.sort(losses), float(losses.sum()) / _WHAT_IFS)
@@ -275,12 +276,12 @@ def reps_left(model: Model, load_N: float, so_far: Sequence[float], target_pct: 
     if not 0.0 < target_pct < 100.0:  # noqa: PLR2004 - percent
         return None
     enough = 1.0 - target_pct / 100.0
-    what_ifs = _what_ifs(model, load_N, so_far)
-    if what_ifs is None:
+    expected = _expected(model, load_N, so_far)
+    if expected is None:
         return None
-    if so_far and so_far[-1] <= enough * max(so_far):
+    if so_far and so_far[-1] <= enough * max(so_far):  # a third of the reps of a story: no what-ifs for them
         return Interval(0.0, 0.0, 0.0)
-    left = _first_there(what_ifs, enough)
+    left = _first_there(_what_ifs(model, *expected), enough)
     rising = np.minimum(left + _BETWEEN, MAX_AHEAD)
     rising.sort()
     return _interval(rising, float(rising[_WHAT_IFS // 2]))
@@ -515,16 +516,19 @@ class _WhatIfs(NamedTuple):
     best: FloatArray | float
 
 
-def _what_ifs(model: Model, load_N: float, so_far: Sequence[float]) -> _WhatIfs | None:
-    """Return all that may be the case after some reps."""
+def _expected(model: Model, load_N: float, so_far: Sequence[float]) -> tuple[_Usual, FloatArray] | None:
+    """Return what the running set is expected to be, and its logarithms; None where nothing can be predicted from."""
     logs = _logs(so_far)
     if logs is None or len(logs) > MAX_REPS:
         return None
     usual = _usual(model, load_N, logs)
-    if usual is None:
-        return None
+    return None if usual is None else (usual, logs)
+
+
+def _what_ifs(model: Model, usual: _Usual, logs: FloatArray) -> _WhatIfs:
+    """Return all that may be the case after some reps."""
     rates, best = usual.rate + math.sqrt(usual.rate_variance) * _RATE_OFF, 0.0
-    if so_far:
+    if len(logs):
         fit = _fit(usual, logs, _COARSE)
         rates = np.interp(_UNIFORM, fit.weights.cumsum() - 0.5 * fit.weights, fit.rates)
         speeds = np.interp(rates, fit.rates, fit.speeds) + math.sqrt(fit.speed_variance) * _SPEED_OFF

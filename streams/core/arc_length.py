@@ -12,12 +12,13 @@ signal, where a shift in time doesn't change amplitudes, so that half of each is
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from streams.core.ragged import BoolArray, FloatArray, IntArray, Slices, ranges, total
+from streams.core.ragged import BoolArray, FloatArray, IntArray, Slices
 from streams.core.signals import FS_HZ
 
 PAD_LEVEL = 4
@@ -38,6 +39,7 @@ matrices of longer ones would not be small."""
 _BINS = (4, 6, 8, 13)
 """Choices of how many low bins to compute, in eighths of the padded length; 13 are all up to 10 Hz."""
 
+_TWICE_SINE = 2.0 * np.sin(np.pi * np.array(_BINS)[:, None] / (8 * PADDING))
 _LARGEST_PRODUCT = 262_144  # multiplications up to which the library works alone: other threads would cost more
 _LARGEST_TILE = 16  # a group of spectra is seldom larger, and what is missing in its last tile is computed in vain
 _LAST_BIT = 1e-9
@@ -59,21 +61,23 @@ def of_one(v: FloatArray, fs_hz: float) -> float:
 
 def of_each(flat: FloatArray, slices: Slices, wanted: BoolArray) -> FloatArray:
     """Return the arc length of each slice that is wanted, NaN where fewer than two frequencies count."""
-    lengths, is_open = np.full(len(wanted), np.nan), wanted.copy()
     ceiling = _ceilings(flat, slices)
     at_zero = np.abs(slices.total(flat))
     choice = (ceiling[:-1] >= (1.0 - _LAST_BIT) * MIN_AMPLITUDE * at_zero).sum(axis=0)
     padded = 1 << np.frexp(slices.length - 1)[1].astype(np.int64)
     is_usual = wanted & (padded >= SHORTEST_BY_PRODUCT) & (padded <= LONGEST_BY_PRODUCT)
     group = np.where(is_usual, len(_BINS) * padded + choice, 0)
-    for one in np.unique(group[group > 0]).tolist():
-        row = np.flatnonzero(group == one)
-        amplitude = _low_amplitudes(flat, slices, row, one // len(_BINS), _BINS[one % len(_BINS)])
-        largest = amplitude.max(axis=1)
-        counting = int(MAX_HZ / FS_HZ * PADDING * (one // len(_BINS))) + 1
-        lengths[row] = _arcs(amplitude[:, :counting], largest)
-        is_open[row] = ceiling[one % len(_BINS), row] >= (1.0 - _LAST_BIT) * largest
-    for place in np.flatnonzero(is_open):
+    groups = [(one, (group == one).nonzero()[0]) for one in sorted({*group.tolist()} - {0})]
+    lengths, is_open = np.full(len(wanted), np.nan), wanted.copy()
+    if groups:
+        amplitudes = [
+            _low_amplitudes(flat, slices, row, one // len(_BINS), _BINS[one % len(_BINS)]) for one, row in groups
+        ]
+        rows = np.concatenate([row for _, row in groups])
+        largest = np.concatenate([amplitude.max(axis=1) for amplitude in amplitudes])
+        lengths[rows] = _arcs(amplitudes, largest, (MAX_HZ / FS_HZ * PADDING * padded[rows]).astype(np.int64) + 1)
+        is_open[rows] = ceiling[choice[rows], rows] >= (1.0 - _LAST_BIT) * largest
+    for place in is_open.nonzero()[0].tolist():
         first = slices.first[place]
         lengths[place] = of_one(flat[first : first + slices.length[place]], FS_HZ)
     return lengths
@@ -81,15 +85,15 @@ def of_each(flat: FloatArray, slices: Slices, wanted: BoolArray) -> FloatArray:
 
 def _ceilings(flat: FloatArray, slices: Slices) -> FloatArray:
     """Return, shape (choices, R), what no amplitude beyond the bins of each choice exceeds."""
-    step, bend = np.zeros_like(flat), np.zeros_like(flat)
+    step, bend = np.zeros(len(flat)), np.zeros(len(flat))
     np.subtract(flat[1:], flat[:-1], out=step[:-1])
     np.subtract(step[1:], step[:-1], out=bend[:-1])
-    first, last = slices.first, slices.first + slices.length - 1
-    bend[last] = bend[np.maximum(last - 1, first)] = 0.0
+    first, last = slices.first, slices.last
+    before = np.maximum(last - 1, first)
+    bend[last] = bend[before] = 0.0
     edges = np.abs(flat[first]) + np.abs(flat[last])
-    steps = np.abs(step[first]) + np.abs(step[np.maximum(last - 1, first)])
-    twice_sine = 2.0 * np.sin(np.pi * np.array(_BINS)[:, None] / (8 * PADDING))
-    ceilings: FloatArray = edges / twice_sine + (steps + slices.total(np.abs(bend))) / twice_sine**2
+    steps = np.abs(step[first]) + np.abs(step[before])
+    ceilings: FloatArray = edges / _TWICE_SINE + (steps + slices.total(np.abs(bend))) / _TWICE_SINE**2
     return ceilings
 
 
@@ -113,29 +117,34 @@ def _low_amplitudes(flat: FloatArray, slices: Slices, row: IntArray, padded: int
     """Return the amplitudes of the low bins, shape (rows, bins)."""
     cosines, sines, tile = _waves(padded, eighths)
     tiles = np.zeros((-(-len(row) // tile) * tile, padded))
-    length = slices.length[row]
-    to = ranges(np.arange(len(row)) * padded + (padded - length) // 2, length)
-    tiles.reshape(-1)[to] = flat.take(ranges(slices.first[row], length))
+    for place, (first, length) in enumerate(zip(slices.first[row].tolist(), slices.length[row].tolist(), strict=True)):
+        left_out = (padded - length) // 2
+        tiles[place, left_out : left_out + length] = flat[first : first + length]
     left, right = tiles[:, padded // 2 - 1 :: -1], tiles[:, padded // 2 :]
-    real = (right + left).reshape(-1, tile, padded // 2) @ cosines
-    imaginary = (right - left).reshape(-1, tile, padded // 2) @ sines
+    real = ((right + left).reshape(-1, tile, padded // 2) @ cosines).reshape(len(tiles), -1)[: len(row)]
+    imaginary = ((right - left).reshape(-1, tile, padded // 2) @ sines).reshape(len(tiles), -1)[: len(row)]
     real *= real
     imaginary *= imaginary
     real += imaginary
-    amplitude: FloatArray = np.sqrt(real, out=real).reshape(len(tiles), -1)[: len(row)]
-    return amplitude
+    return np.sqrt(real, out=real)
 
 
-def _arcs(amplitude: FloatArray, largest: FloatArray) -> FloatArray:
-    """Return the arc length of each row of amplitudes, NaN where fewer than two count."""
-    counts = amplitude >= MIN_AMPLITUDE * largest[:, None]
-    first, last = counts.argmax(axis=1), amplitude.shape[1] - 1 - counts[:, ::-1].argmax(axis=1)
-    is_arc = counts[np.arange(len(counts)), last] & (last > first)
-    shares = amplitude[:, : int(last.max()) + 1] / largest[:, None]
-    step = 1.0 / np.maximum(last - first, 1)
-    arcs = np.zeros_like(shares)
-    np.subtract(shares[:, 1:], shares[:, :-1], out=arcs[:, :-1])
+def _arcs(amplitudes: Sequence[FloatArray], largest: FloatArray, counting: IntArray) -> FloatArray:
+    """Return the arc length of each row, NaN where fewer than two amplitudes count.
+
+    `largest` is the largest amplitude of each row, `counting` how many of its amplitudes are up to 10 Hz.
+    """
+    flat = np.concatenate([amplitude.reshape(-1) for amplitude in amplitudes])
+    bins = np.array([amplitude.shape[1] for amplitude in amplitudes]).repeat([len(one) for one in amplitudes])
+    end = bins.cumsum()
+    begin = end - bins
+    counts = (flat >= (MIN_AMPLITUDE * largest).repeat(bins)).nonzero()[0]
+    from_, to = counts.searchsorted(begin), counts.searchsorted(begin + np.minimum(bins, counting))
+    is_arc = to - from_ > 1
+    first, last = (np.where(is_arc, counts.take(place, mode="clip"), 0) for place in (from_, to - 1))
+    step, arc = 1.0 / np.maximum(last - first, 1), Slices(first, last, 0)
+    scale = arc.spread(largest)
+    arcs = arc.of(flat, 1) / scale - arc.of(flat) / scale
     arcs *= arcs
-    arcs += (step * step)[:, None]
-    np.sqrt(arcs, out=arcs)
-    return np.where(is_arc, total(arcs, first, last), np.nan)
+    arcs += arc.spread(step * step)
+    return np.where(is_arc, arc.total(np.sqrt(arcs, out=arcs)), np.nan)

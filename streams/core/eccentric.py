@@ -16,7 +16,7 @@ def eccentric_time_ratio(reps: Phases) -> Column:
 
 def eccentric_speed_ratio(reps: Phases) -> Column:
     """Peak speed of the eccentric over the mean speed that range and prescribed time would have."""
-    way = np.abs(displacement(reps))
+    way = np.abs(reps.once(displacement))
     return _peak_speed(reps) * reps.signals.eccentric_s / way, {
         "no_reference": _is_free(reps),
         "zero_denominator": way <= NEARLY_ZERO,
@@ -28,7 +28,7 @@ def eccentric_drop(reps: Phases) -> Column:
     x, phase = reps.signals.position, reps.eccentric
     lowest, highest = ragged.at(x, reps.end), ragged.at(x, reps.turn)
     is_last = phase.of(x) <= phase.spread(lowest + END_OF_RANGE * (highest - lowest))
-    speed = np.abs(reps.eccentric_velocity)
+    speed = reps.once(_speed)
     peak, mean = phase.largest(np.where(is_last, speed, -1.0)), phase.mean(speed)
     return peak / mean, {"zero_denominator": mean <= NEARLY_ZERO, "no_movement": peak < 0.0}
 
@@ -38,4 +38,8 @@ def _is_free(reps: Phases) -> BoolArray:
 
 
 def _peak_speed(reps: Phases) -> FloatArray:
-    return reps.eccentric.largest(np.abs(reps.eccentric_velocity))
+    return reps.eccentric.largest(reps.once(_speed))
+
+
+def _speed(reps: Phases) -> FloatArray:
+    return np.abs(reps.eccentric_velocity)

@@ -17,6 +17,7 @@ BINS = 7
 """Bins of 12 degrees, from 0 on: 0, 12 .. 72, where trunk machines test."""
 
 _DECIMALS = 2
+_SHARES = np.arange(POINTS) / (POINTS - 1)
 
 
 Torques = tuple[float | None, ...]
@@ -28,13 +29,13 @@ def curves(reps: Phases) -> list[bytes | None]:
     A position counts where it is reached first, with straight lines between the samples.
     """
     x, force, phase = reps.signals.position, reps.signals.force, reps.concentric
-    start, way = ragged.at(x, reps.start), displacement(reps)
+    start, way = ragged.at(x, reps.start), reps.once(displacement)
     here, next_ = reps.concentric_position, phase.of(x, 1)
     force_here = reps.concentric_force
     rise = next_ - here
     slope = np.where(rise > 0.0, (phase.of(force, 1) - force_here) / rise, 0.0)
     step = _first_steps(np.floor((POINTS - 1) * ((next_ - phase.spread(start)) / phase.spread(way))), phase)
-    position = start[:, None] + np.arange(POINTS) / (POINTS - 1) * way[:, None]
+    position = start[:, None] + _SHARES * way[:, None]
     curve = (force_here.take(step) + slope.take(step) * (position - here.take(step))).astype("<f4")
     is_drawn = ~reps.is_invalid & reps.signals.has_force & (way > 0.0) & np.isfinite(curve).all(axis=1)
     written, size = curve.tobytes(), POINTS * curve.itemsize
@@ -47,10 +48,12 @@ def _first_steps(reached: FloatArray, phase: Slices) -> IntArray:
     Whole numbers that rise from row to row let one running maximum serve all rows.
     """
     whole = np.fmax(np.fmin(reached, POINTS - 1), 0).astype(np.int64)  # what is not a number reaches the end
-    whole[phase.first + phase.length - 1] = POINTS - 1
-    whole += np.repeat(np.arange(len(phase.length)) * POINTS, phase.length)
-    new = np.diff(np.maximum.accumulate(whole), prepend=-1)
-    return np.repeat(np.arange(len(whole)), new).reshape(-1, POINTS)
+    whole[phase.last] = POINTS - 1
+    whole += (np.arange(len(phase.length)) * POINTS).repeat(phase.length)
+    new = np.maximum.accumulate(whole)
+    new[1:] -= new[:-1].copy()
+    new[0] += 1
+    return np.arange(len(whole)).repeat(new).reshape(-1, POINTS)
 
 
 def torques_by_bin(reps: Phases) -> list[Torques | None]:
@@ -59,17 +62,19 @@ def torques_by_bin(reps: Phases) -> list[Torques | None]:
     None as a whole where position is no angle, without force, or if the rep is invalid.
     """
     found: list[Torques | None] = [None] * len(reps.start)
-    row = np.flatnonzero(reps.signals.is_angle & reps.signals.has_force & ~reps.is_invalid)
+    row = (reps.signals.is_angle & reps.signals.has_force & ~reps.is_invalid).nonzero()[0]
     if row.size:
-        places = ragged.ranges(reps.concentric.first[row], reps.concentric.length[row])
-        angle, torque = reps.concentric_position[places], reps.concentric_force[places]
-        bin_ = np.floor(angle / BIN_RAD)
+        length = reps.concentric.length[row]
+        places = ragged.ranges(reps.concentric.first[row], length)
+        bin_ = np.floor(reps.concentric_position.take(places) / BIN_RAD)
         column = np.where((bin_ >= 0.0) & (bin_ < BINS), bin_, BINS).astype(np.int64)  # one more, for what is outside
-        cell = np.repeat(np.arange(len(row)) * (BINS + 1), reps.concentric.length[row]) + column
-        first = np.flatnonzero(np.diff(cell, prepend=-1))  # a movement passes few bins: most samples stay in one
-        largest = np.full(len(row) * (BINS + 1), -np.inf)
-        np.maximum.at(largest, cell[first], np.maximum.reduceat(torque, first))
-        rounded = np.round(largest.reshape(len(row), -1)[:, :BINS], _DECIMALS) + 0.0  # no -0.0
+        cell = column + np.arange(0, len(row) * (BINS + 1), BINS + 1).repeat(length)
+        is_new = np.ones(len(cell), np.bool_)  # a movement passes few bins: most samples stay in one
+        np.not_equal(cell[1:], cell[:-1], out=is_new[1:])
+        first = is_new.nonzero()[0]
+        largest = np.full(len(row) * (BINS + 1), -math.inf)
+        np.maximum.at(largest, cell.take(first), np.maximum.reduceat(reps.concentric_force.take(places), first))
+        rounded = largest.reshape(len(row), -1)[:, :BINS].round(_DECIMALS) + 0.0  # no -0.0
         for index, values in zip(row.tolist(), rounded.tolist(), strict=True):
             found[index] = tuple(value if value > -math.inf else None for value in values)
     return found

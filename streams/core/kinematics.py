@@ -25,12 +25,12 @@ FAST_FRACTION = 0.75
 
 def range_of_motion(reps: Phases) -> Column:
     """Net displacement of the concentric, in m or rad."""
-    return np.abs(displacement(reps)), {}
+    return np.abs(reps.once(displacement)), {}
 
 
 def rom_completeness(reps: Phases) -> Column:
     """Range in percent of the prescribed one, or else of the calibrated one."""
-    return 100.0 * np.abs(displacement(reps)) / reps.reference, {"no_reference": np.isnan(reps.reference)}
+    return 100.0 * np.abs(reps.once(displacement)) / reps.reference, {"no_reference": np.isnan(reps.reference)}
 
 
 def concentric_time(reps: Phases) -> Column:
@@ -60,18 +60,18 @@ def time_under_load(reps: Phases) -> Column:
 
 def tempo_error(reps: Phases) -> Column:
     """Deviation from the prescribed tempo in percent, the larger of concentric and eccentric; max intent: eccentric."""
-    error = np.fmax(*(np.abs(share - 1.0) for share in _tempo(reps)))
+    error = np.fmax(*(np.abs(share - 1.0) for share in reps.once(_tempo)))
     return 100.0 * error, {"no_reference": np.isnan(error)}
 
 
 def is_tempo_fast(reps: Phases) -> BoolArray:
     """Tell reps with a phase of less than `FAST_FRACTION` of its prescribed time."""
-    return np.round(np.fmin(*_tempo(reps)), 9) < FAST_FRACTION
+    return np.round(np.fmin(*reps.once(_tempo)), 9) < FAST_FRACTION
 
 
 def mean_velocity(reps: Phases) -> Column:
     """Displacement over time of the concentric, in m/s or rad/s; velocity loss and all rules use this one."""
-    moved = displacement(reps)
+    moved = reps.once(displacement)
     return moved / concentric_time(reps)[0], {"no_movement": np.abs(moved) <= NEARLY_ZERO}
 
 

@@ -38,7 +38,7 @@ def mean_force(reps: Phases) -> Column:
 def end_range_force(reps: Phases) -> Column:
     """Mean force over the last 20 % of the concentric range, by position, in N or N m."""
     phase = reps.concentric
-    end = ragged.at(reps.signals.position, reps.top) - END_OF_RANGE * displacement(reps)
+    end = ragged.at(reps.signals.position, reps.top) - END_OF_RANGE * reps.once(displacement)
     is_end = reps.concentric_position >= phase.spread(end)
     mean, is_none = phase.mean_where(reps.concentric_force, is_end)
     return mean, {"no_movement": is_none}

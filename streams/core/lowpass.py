@@ -5,12 +5,15 @@ comes out of one signal doesn't depend on the others beside it, to the last bit.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from streams.core.ragged import TILE, FloatArray, IntArray
+
+N = TypeVar("N", float, FloatArray)
 
 PAD = 50
 """Longest padding on each side, in samples."""
@@ -19,6 +22,9 @@ BLOCK = 32
 """Samples that one matrix product takes at once: half as many cost twice the products, twice as many twice the sums."""
 
 _NEGLIGIBLE = 1e-20
+_FEW = 16  # series up to which plain numbers are faster than arrays of them
+_NEXT_TWO = np.array([[1], [2]])
+_DISTANCE = np.arange(1, PAD + 1)
 _MAX_DESIGNS = 32  # machines sample at a handful of rates; a fleet of more pays 0.3 ms a design
 
 
@@ -97,11 +103,11 @@ class _Filter(NamedTuple):
         What the states from the left and from the right add to a block's output.
     turn : tuple of float
         Cosine and sine part by which a state decays and turns over a block.
-    poles : tuple of float
-        Radius and angle of the poles.
+    modes : array, shape (2, BLOCK + 1)
+        The same over 0, 1 .. BLOCK samples.
     fading : array, shape (BLOCK + 1, 2, BLOCK)
         What each sample of a block adds to the state in front of its sample 0, 1 .. BLOCK.
-    ending : array, shape (2, 3)
+    ending : array, shape (3, 2, 1)
         The two samples to put behind the end, for the state of the forward pass there and the last sample.
     """
 
@@ -110,7 +116,7 @@ class _Filter(NamedTuple):
     behind: FloatArray
     beyond: FloatArray
     turn: tuple[float, float]
-    poles: tuple[float, float]
+    modes: FloatArray
     fading: FloatArray
     ending: FloatArray
 
@@ -133,11 +139,11 @@ def _filter(fc_hz: float, fs_hz: float) -> _Filter:
         behind=np.ascontiguousarray(_mode(poles, block + 1).T),
         beyond=np.concatenate((from_left, from_right)),
         turn=(float(cosine), float(sine)),
-        poles=poles,
+        modes=_mode(poles, np.arange(BLOCK + 1)),
         fading=np.where(block < np.arange(BLOCK + 1)[:, None], _mode(poles, np.arange(BLOCK + 1)[:, None] - block), 0.0)
         .transpose(1, 0, 2)
         .copy(),
-        ending=_ending(once, weight, poles),
+        ending=_ending(once, weight, poles).T[:, :, None],
     )
 
 
@@ -201,23 +207,22 @@ def _padded(x: FloatArray, n: IntArray) -> tuple[FloatArray, FloatArray, FloatAr
     Returns the blocks in tiles, shape (tiles, TILE, BLOCK), the same memory as rows, shape (series, blocks of time),
     and what was taken away, shape (series, 1).
     """
-    width, row = x.shape[1], np.arange(len(x))[:, None]
+    series, width = x.shape
     blocks = -(-(width + 2 * PAD + 2) // BLOCK)
-    memory = np.zeros((-(-len(x) * blocks // TILE), TILE, BLOCK))
-    y = memory.reshape(-1)[: len(x) * blocks * BLOCK].reshape(len(x), -1)
-    last, pad = n[:, None] - 1, np.minimum(PAD, n[:, None] - 1)
-    distance = np.arange(1, PAD + 1)
-    reach = np.minimum(distance, pad)  # beyond a short padding its outermost value goes on
-    samples = x.reshape(-1)
-    first = 2.0 * x[:, :1] - samples.take(row * width + pad)
-    y[:, PAD - 1 :: -1] = (2.0 * x[:, :1] - first) - samples.take(row * width + reach)
+    memory = np.zeros((-(-series * blocks // TILE), TILE, BLOCK))
+    y = memory.reshape(-1)[: series * blocks * BLOCK].reshape(series, -1)
+    row, last = np.arange(series)[:, None], n[:, None] - 1
+    pad, samples, start, end = np.minimum(PAD, last), x.reshape(-1), row * width, row * width + last
+    reach = np.minimum(_DISTANCE, pad)  # beyond a short padding its outermost value goes on
+    twice = 2.0 * x[:, :1]
+    first = twice - samples.take(start + pad)
+    y[:, PAD - 1 :: -1] = (twice - first) - samples.take(start + reach)
     np.subtract(x, first, out=y[:, PAD : PAD + width])
     shortest = int(n.min())
     y[:, PAD + shortest : PAD + width][np.arange(shortest, width) > last] = 0.0
-    end = row * width + last
     mirrored = (2.0 * samples.take(end) - first) - samples.take(end - reach)
-    mirrored[distance > pad] = 0.0
-    y.reshape(-1)[row * y.shape[1] + PAD + last + distance] = mirrored
+    mirrored[pad < _DISTANCE] = 0.0
+    y.reshape(-1)[row * y.shape[1] + PAD + last + _DISTANCE] = mirrored
     return memory, y, first
 
 
@@ -229,33 +234,45 @@ def _states(
     `added` is what each block says to its neighbour.
     """
     series, blocks = shape[0], shape[1] // BLOCK
-    told = added.reshape(-1, 2)[: series * blocks].reshape(series, blocks, 2).transpose(1, 2, 0).copy()
-    states = np.zeros((blocks, 2, series))
+    told = added.reshape(-1, 2)[: series * blocks].reshape(series, blocks, 2)
+    if backward:
+        told = told[:, ::-1]
+    if series <= _FEW:
+        states = np.array([_carried(one, 0.0, turn) for one in told.tolist()]).reshape(series, blocks, 2)
+    else:
+        many = _carried(told.transpose(1, 2, 0).copy(), np.zeros(series), turn)
+        states = np.array(many).T.reshape(series, blocks, 2)
+    return states[:, ::-1] if backward else states
+
+
+def _carried(told: Iterable[Sequence[N]], rest: N, turn: tuple[float, float]) -> list[N]:
+    """Return the two numbers of the state that each block begins with, one behind the other.
+
+    Of one series in numbers or of many in arrays: the same bits.
+    """
     cosine, sine = turn
-    order = range(blocks - 1, 0, -1) if backward else range(blocks - 1)
-    for block in order:
-        state, next_ = states[block], states[block - 1 if backward else block + 1]
-        np.multiply(state, cosine, out=next_)
-        next_ += told[block]
-        state = state * sine
-        next_[0] -= state[1]
-        next_[1] += state[0]
-    return states.transpose(2, 0, 1)
+    along, across = rest, rest
+    states: list[N] = []
+    for told_along, told_across in told:
+        states += (along, across)
+        along, across = (
+            cosine * along + told_along - sine * across,
+            cosine * across + told_across + sine * along,
+        )
+    return states
 
 
 def _prolong(y: FloatArray, stop: IntArray, ahead: FloatArray, filter_: _Filter) -> None:
     """Put the two samples behind the last one, `stop`, of each row."""
-    series, block = np.arange(len(y)), stop // BLOCK
-    inside = stop + 1 - block * BLOCK
-    samples = y.reshape(len(y), -1, BLOCK)[series, block]
-    along, across = (filter_.fading[inside] * samples[:, None]).sum(axis=2).T
-    cosine, sine = _mode(filter_.poles, inside)
-    before_along, before_across = ahead[series, block].T
+    samples, last = y.reshape(-1), np.arange(len(y)) * y.shape[1] + stop
+    block, inside = last // BLOCK, stop % BLOCK + 1
+    along, across = (filter_.fading[inside] * y.reshape(-1, 1, BLOCK)[block]).sum(axis=2).T
+    cosine, sine = filter_.modes[:, inside]
+    before_along, before_across = ahead.reshape(-1, 2)[block].T
     along += cosine * before_along - sine * before_across
     across += sine * before_along + cosine * before_across
-    last = y[series, stop]
-    for place, (by_along, by_across, by_last) in enumerate(filter_.ending, start=1):
-        y[series, stop + place] = by_along * along + by_across * across + by_last * last
+    by_along, by_across, by_last = filter_.ending
+    samples[last + _NEXT_TWO] = by_along * along + by_across * across + by_last * samples[last]
 
 
 def noise_gain(fc_hz: float, fs_hz: float) -> float:

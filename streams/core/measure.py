@@ -3,7 +3,9 @@
 The reasons are those of science.md 2.5, those of metrics the ones of its section 3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import compress
 from typing import NamedTuple
 
 import msgspec
@@ -127,14 +129,18 @@ def _measure(reps: Sequence[Rep]) -> list[Measured]:
     held = _reasons(phases, values[:, _COMPLETENESS])
     curves, torques = force_curve.curves(phases), force_curve.torques_by_bin(phases)
     off_s = segmentation.marks_off_s(phases)
-    measured: dict[int, Measured] = {}
-    for kind, places in _alike(np.concatenate((held, whys), axis=1)):
-        for place, row in zip(places, values[np.ix_(places, kind.defined)].tolist(), strict=True):
-            numbers = dict(zip(kind.names, row, strict=True))
-            measured[place] = Measured(
+    codes = np.concatenate((held, whys), axis=1)
+    written, size = codes.tobytes(), codes.shape[1]
+    measured = []
+    for place, row in enumerate(values.tolist()):
+        kind = _kind(written[place * size : (place + 1) * size])
+        numbers = dict(compress(zip(_NAMES, row, strict=True), kind.defined))
+        measured.append(
+            Measured(
                 kind.valid, kind.reasons, numbers, kind.undefined.copy(), curves[place], torques[place], off_s[place]
             )
-    return [measured[place] for place in range(len(reps))]
+        )
+    return measured
 
 
 _WHY = (
@@ -155,7 +161,9 @@ _WHY = (
 )
 """Why a metric can be undefined; the place in here stands for the reason while it is a number among many."""
 
-_COMPLETENESS = [metric.name for metric in OF_REPS].index("rom_completeness_pct")
+_CODE = {why: np.int8(code) for code, why in enumerate(_WHY)}
+_NAMES = tuple(metric.name for metric in OF_REPS)
+_COMPLETENESS = _NAMES.index("rom_completeness_pct")
 _PRECISION = 10.0 ** np.array([metric.decimals for metric in OF_REPS])
 
 
@@ -165,18 +173,26 @@ def _columns(phases: Phases) -> tuple[FloatArray, CodeArray]:
     What is written last counts: an invalid rep over a missing need, and that over what the metric itself says.
     """
     columns = [metric.kernel(phases) for metric in OF_REPS]
-    values = np.rint(np.stack([raw for raw, _ in columns], axis=1) * _PRECISION) / _PRECISION + 0.0  # no -0.0
-    whys = np.where(np.isfinite(values), np.int8(0), np.int8(_WHY.index("invalid_input")))
+    raw = np.concatenate([column for column, _ in columns]).reshape(len(columns), -1).T
+    values = np.rint(raw * _PRECISION) / _PRECISION + 0.0  # no -0.0
+    whys = np.where(np.isfinite(values), np.int8(0), _CODE["invalid_input"])
     lacking = {
         "velocity": ("scale_mismatch", phases.flagged["scale_mismatch"]),
         "no_gap": ("gap", phases.flagged["gap"]),
         "force": ("no_channel", ~phases.signals.has_force),
     }
-    for place, (metric, (_, undefined)) in enumerate(zip(OF_REPS, columns, strict=True)):
-        needed = [lacking[need] for need in lacking if need in metric.needs]
-        for reason, holds in (*reversed(tuple(undefined.items())), *needed):
-            whys[holds, place] = _WHY.index(reason)
-    whys[phases.is_invalid] = _WHY.index("invalid_rep")
+    said = [
+        (place, reason, holds)
+        for place, (metric, (_, undefined)) in enumerate(zip(OF_REPS, columns, strict=True))
+        for reason, holds in (
+            *reversed(tuple(undefined.items())),
+            *(lacking[need] for need in lacking if need in metric.needs),
+        )
+    ]
+    is_ever = np.logical_or.reduce(np.concatenate([holds for _, _, holds in said]).reshape(len(said), -1), axis=1)
+    for place, reason, holds in compress(said, is_ever):  # few of them hold for any rep
+        whys[holds, place] = _CODE[reason]
+    whys[phases.is_invalid] = _CODE["invalid_rep"]
     return values, whys
 
 
@@ -188,12 +204,11 @@ def _reasons(phases: Phases, completeness_pct: FloatArray) -> CodeArray:
         "tempo_fast": kinematics.is_tempo_fast(phases),
         **phases.flagged,
     }
-    held = np.zeros((len(completeness_pct), len(_IN_ORDER)), np.int8)
-    for reason, holds in phases.invalid.items():
-        held[:, _IN_ORDER.index(reason)] = holds
-    for reason, holds in flagged.items():
-        held[:, _IN_ORDER.index(reason)] = holds & ~phases.is_invalid
-    return held
+    never = np.zeros(len(completeness_pct), np.bool_)
+    invalid = [phases.invalid.get(reason, never) for reason in INVALID_IN_ORDER]
+    held = np.concatenate([*invalid, *(flagged[reason] for reason in FLAGS_IN_ORDER)]).reshape(len(_IN_ORDER), -1)
+    held[len(invalid) :] &= ~phases.is_invalid
+    return held.T.astype(np.int8)
 
 
 class _Kind(NamedTuple):
@@ -201,29 +216,18 @@ class _Kind(NamedTuple):
 
     valid: bool
     reasons: tuple[str, ...]
-    names: tuple[str, ...]
-    defined: tuple[int, ...]
+    defined: tuple[bool, ...]
     undefined: dict[str, str]
 
 
-def _alike(codes: CodeArray) -> Iterator[tuple[_Kind, list[int]]]:
-    """Name each kind of reps, given their reasons and whys as one row, and where in the batch they are."""
-    written, size = codes.tobytes(), codes.shape[1]
-    places: dict[bytes, list[int]] = {}
-    for place in range(len(codes)):
-        places.setdefault(written[place * size : (place + 1) * size], []).append(place)
-    for key, alike in places.items():
-        yield _kind(key), alike
-
-
+@lru_cache(maxsize=256)  # reps are of a handful of kinds
 def _kind(key: bytes) -> _Kind:
+    """Name what a rep is by its row of codes: reasons that hold, and whys."""
     held, whys = key[: len(_IN_ORDER)], key[len(_IN_ORDER) :]
     reasons = tuple(reason for reason, holds in zip(_IN_ORDER, held, strict=True) if holds)
-    defined = tuple(place for place, why in enumerate(whys) if not why)
     return _Kind(
         valid=INVALID.isdisjoint(reasons),
         reasons=reasons,
-        names=tuple(OF_REPS[place].name for place in defined),
-        defined=defined,
-        undefined={metric.name: _WHY[why] for metric, why in zip(OF_REPS, whys, strict=True) if why},
+        defined=tuple(not why for why in whys),
+        undefined={name: _WHY[why] for name, why in zip(_NAMES, whys, strict=True) if why},
     )

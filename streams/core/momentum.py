@@ -15,6 +15,8 @@ from streams.core.signals import FS_HZ
 AROUND = 10
 """Samples of 10 ms on each side of a turnaround that belong to it: 100 ms."""
 
+_AROUND = np.arange(2 * AROUND + 1)
+
 MAX_DWELL = 5
 """Samples of 10 ms of rest from which on a turnaround is no bounce: 50 ms [default]."""
 
@@ -34,10 +36,10 @@ def turnaround_impulse(reps: Phases) -> Column:
     The eccentric before it belongs to the rep before; after a rest it is the impulse of setting off.
     """
     is_short = (reps.start < AROUND) | (reps.signals.n - reps.start <= AROUND)
-    first = np.where(is_short, reps.start, reps.start - AROUND)
-    around = Slices(first, first + 2 * AROUND + 1, reps.velocity.shape[1], ~is_short)
-    excess = around.total(around.of(reps.signals.force) - around.spread(reps.signals.load)) / FS_HZ
-    return excess / reps.signals.load, {
+    first = ragged.rows(reps.velocity) + np.where(is_short, 0, reps.start - AROUND)
+    excess = reps.signals.force.reshape(-1).take(first[:, None] + _AROUND, mode="clip") - reps.signals.load[:, None]
+    impulse = np.add.reduceat(excess.reshape(-1), np.arange(0, excess.size, len(_AROUND))) / FS_HZ
+    return impulse / reps.signals.load, {
         "phase_too_short": is_short,
         "zero_denominator": reps.signals.load <= NEARLY_ZERO,
     }
@@ -79,14 +81,16 @@ def is_bounced(reps: Phases) -> BoolArray:
 def _turned_at_once(reps: Phases) -> tuple[IntArray, IntArray]:
     """Return the rows that rest for less than `MAX_DWELL` samples at their start, and their last falling sample."""
     column = reps.start[:, None] + np.arange(-MAX_DWELL, MAX_DWELL)
-    v = np.take_along_axis(reps.velocity, np.clip(column, 0, (reps.signals.n - 1)[:, None]), axis=1)
+    inside = np.minimum(np.maximum(column, 0), (reps.signals.n - 1)[:, None])
+    v = reps.velocity.reshape(-1).take(ragged.rows(reps.velocity)[:, None] + inside)
     moves = (np.abs(v) >= reps.hold_speed[:, None]) & (column >= 0)
     before, behind = moves[:, MAX_DWELL - 1 :: -1], moves[:, MAX_DWELL:]
     rest_before, rest_behind = before.argmax(axis=1), behind.argmax(axis=1)
     is_short = before.any(axis=1) & behind.any(axis=1) & (rest_before + rest_behind < MAX_DWELL)
     last = reps.start - 1 - rest_before
-    row = np.flatnonzero(is_short & ~reps.is_invalid)
-    row = row[ragged.at(reps.velocity[row], last[row]) < 0.0]
+    row = (is_short & ~reps.is_invalid).nonzero()[0]
+    if row.size:
+        row = row[ragged.at(reps.velocity[row], last[row]) < 0.0]
     return row, last[row]
 
 
@@ -114,6 +118,7 @@ def _median_is_below(limit: FloatArray, flat: FloatArray, slices: Slices) -> Boo
 def _acceleration(velocity: FloatArray, slices: Slices) -> FloatArray:
     """Differentiate centrally, one-sided at the first sample of a message."""
     acceleration = (slices.of(velocity, 1) - slices.of(velocity, -1)) * (FS_HZ / 2.0)
-    at_first = np.flatnonzero(slices.start == 0)
-    acceleration[slices.first[at_first]] = (velocity[at_first, 1] - velocity[at_first, 0]) * FS_HZ
+    at_first = (slices.start == 0).nonzero()[0]
+    if at_first.size:
+        acceleration[slices.first[at_first]] = (velocity[at_first, 1] - velocity[at_first, 0]) * FS_HZ
     return acceleration

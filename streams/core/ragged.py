@@ -6,6 +6,7 @@ out, one behind the other, for whoever computes more than one thing from them.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,39 +38,58 @@ def largest(x: FloatArray, start: IntArray, stop: IntArray) -> FloatArray:
     return _reduce(np.maximum, x, start, stop)
 
 
-def smallest(x: FloatArray, start: IntArray, stop: IntArray) -> FloatArray:
-    """Return the smallest of x[row, start:stop] of every row; x[row, start] where the slice is empty."""
-    return _reduce(np.minimum, x, start, stop)
+def extremes(x: FloatArray, start: IntArray, stop: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return the smallest and the largest of x[row, start:stop] of every row."""
+    flat, bounds = x.reshape(-1), _bounds(x, start, stop)
+    return np.minimum.reduceat(flat, bounds)[::2], np.maximum.reduceat(flat, bounds)[::2]
 
 
 def _reduce(ufunc: np.ufunc, x: FloatArray, start: IntArray, stop: IntArray) -> FloatArray:
-    row = np.arange(len(x)) * x.shape[1]
-    bounds = np.empty(2 * len(x), np.int64)
-    bounds[::2], bounds[1::2] = row + start, row + stop
-    reduced: FloatArray = ufunc.reduceat(x.reshape(-1), bounds)[::2]
+    reduced: FloatArray = ufunc.reduceat(x.reshape(-1), _bounds(x, start, stop))[::2]
     return reduced
+
+
+def _bounds(x: FloatArray, start: IntArray, stop: IntArray) -> IntArray:
+    row, bounds = rows(x), np.empty(2 * len(x), np.int64)
+    np.add(row, start, out=bounds[::2])
+    np.add(row, stop, out=bounds[1::2])
+    return bounds
+
+
+def rows(x: NDArray[Any]) -> IntArray:
+    """Return where each row of an array begins, counted row by row."""
+    return np.arange(0, x.size, x.shape[1])
 
 
 def at(x: FloatArray, index: IntArray) -> FloatArray:
     """Return x[row, index] of every row."""
-    picked: FloatArray = x[np.arange(len(x)), index]
+    picked: FloatArray = x.reshape(-1).take(rows(x) + index)
     return picked
 
 
 def lowest(x: FloatArray, start: IntArray, last: IntArray, reach: int, tie: FloatArray) -> IntArray:
     """Return where x[row, start] to x[row, last], both included and at most `reach` samples, first is lowest.
 
-    What is no more than `tie` above the minimum counts as lowest.
+    What is no more than `tie` above the minimum counts as lowest. `start` and `last`, shape (..., R), may ask for
+    several windows of each row.
 
     Examples
     --------
     >>> lowest(np.array([[3.0, 1.5, 1.0, 0.0]]), np.array([0]), np.array([2]), reach=5, tie=np.array([0.5]))
     array([1])
     """
-    column = np.minimum(start[:, None] + np.arange(reach), last[:, None])
-    window = np.take_along_axis(x, column, axis=1)
-    steps: IntArray = (window <= (window.min(axis=1) + tie)[:, None]).argmax(axis=1)
+    column = np.minimum(start[..., None] + np.arange(reach), last[..., None])
+    window = x.reshape(-1).take(rows(x)[:, None] + column)
+    steps: IntArray = (window <= (window.min(axis=-1) + tie)[..., None]).argmax(axis=-1)
     return start + steps
+
+
+def changes(mask: BoolArray) -> IntArray:
+    """Return, counted row by row, where a mask is not what it was a sample before; before the first it was false."""
+    flat = mask.reshape(-1)
+    is_new = flat.copy()
+    np.not_equal(flat[1:], flat[:-1], out=is_new[1:])
+    return is_new.nonzero()[0]
 
 
 class Marked:
@@ -91,29 +111,30 @@ class Marked:
     """
 
     def __init__(self, places: IntArray, shape: tuple[int, ...]) -> None:
-        rows, width = shape
-        self._places = np.concatenate(([-1], places, [rows * width]))  # sentinels: there is always a neighbour
-        self._row = np.arange(rows) * width
+        size, width = shape[0] * shape[1], shape[1]
+        self._places = np.empty(len(places) + 2, np.int64)
+        self._places[0], self._places[1:-1], self._places[-1] = -1, places, size  # there is always a neighbour
+        self._row = np.arange(0, size, width)
 
     def first(self, start: IntArray, stop: IntArray) -> IntArray:
         """Return the first marked sample of each slice, `stop` where there is none."""
-        found = self._places[np.searchsorted(self._places, self._row + start)] - self._row
-        return np.where(found < stop, found, stop)
+        found: IntArray = self._places.take(self._places.searchsorted(self._row + start)) - self._row
+        return np.minimum(found, stop)
 
     def last(self, start: IntArray, stop: IntArray) -> IntArray:
         """Return the last marked sample of each slice, `start` - 1 where there is none."""
-        found = self._places[np.searchsorted(self._places, self._row + stop) - 1] - self._row
-        return np.where(found >= start, found, start - 1)
+        found: IntArray = self._places.take(self._places.searchsorted(self._row + stop) - 1) - self._row
+        return np.maximum(found, start - 1)
 
     def count(self, start: IntArray, stop: IntArray) -> IntArray:
         """Count the marked samples of each slice."""
-        before: IntArray = np.searchsorted(self._places, self._row + start)
-        return np.searchsorted(self._places, self._row + stop) - before
+        before: IntArray = self._places.searchsorted(self._row + start)
+        return self._places.searchsorted(self._row + stop) - before
 
 
 def where(mask: BoolArray) -> Marked:
     """Mark the samples that are true."""
-    return Marked(np.flatnonzero(mask), mask.shape)
+    return Marked(mask.reshape(-1).nonzero()[0], mask.shape)
 
 
 def ranges(start: IntArray, length: IntArray) -> IntArray:
@@ -124,9 +145,13 @@ def ranges(start: IntArray, length: IntArray) -> IntArray:
     >>> ranges(np.array([5, 20]), np.array([3, 2]))
     array([ 5,  6,  7, 20, 21])
     """
-    begin = np.cumsum(length) - length
-    counted: IntArray = np.arange(int(length.sum())) + np.repeat(start - begin, length)
-    return counted
+    end = length.cumsum()
+    return _counted(start, end - length, length, int(end[-1]) if end.size else 0)
+
+
+def _counted(start: IntArray, begin: IntArray, length: IntArray, total: int) -> IntArray:
+    """Return the ranges, given where each begins in what is returned, and how much that is."""
+    return np.arange(total) + (start - begin).repeat(length)
 
 
 class Slices:
@@ -156,13 +181,17 @@ class Slices:
         length = np.maximum(stop - start, 1)
         self.length = length if used is None else np.where(used, length, 1)
         self.start = start
-        self.first = np.cumsum(self.length) - self.length
+        end = self.length.cumsum()
+        self.first = end - self.length
+        self.last = end - 1
+        self.size = int(end[-1])
         self.width = width
 
     @cached_property
     def places(self) -> IntArray:
         """Where each sample is in the array, counted row by row."""
-        return ranges(self.start + np.arange(len(self.start)) * self.width, self.length)
+        row = np.arange(len(self.start)) * self.width
+        return _counted(row + self.start, self.first, self.length, self.size)
 
     def of(self, x: FloatArray, shift: int = 0) -> FloatArray:
         """Cut the slices out of an array of shape (R, W), `shift` samples later."""
@@ -190,7 +219,7 @@ class Slices:
 
     def spread(self, per_row: FloatArray) -> FloatArray:
         """Give each sample the number of its row."""
-        return np.repeat(per_row, self.length)
+        return per_row.repeat(self.length)
 
     def within(self, skip: IntArray, length: IntArray) -> "Slices":
         """Return slices of these slices: `skip` samples later and of another length."""

@@ -201,19 +201,18 @@ def segment(signals: Signals) -> Phases:
 
 def marks_off_s(reps: Phases) -> list[float | None]:
     """Return by how much the marks of each machine differ from the limits at most, in s; None up to 0.1 s."""
-    limits = np.stack((reps.start, reps.top, reps.turn, reps.end), axis=1)
-    off = np.round(np.abs(reps.signals.marks - limits).max(axis=1), 9)
+    limits = np.array((reps.start, reps.top, reps.turn, reps.end)).T
+    off = np.abs(reps.signals.marks - limits).max(axis=1).round(9)
     is_off = (off > MARK_TOLERANCE) & ~reps.is_invalid
     return [
-        off_s if holds else None
-        for holds, off_s in zip(is_off.tolist(), np.round(off / FS_HZ, 3).tolist(), strict=True)
+        off_s if holds else None for holds, off_s in zip(is_off.tolist(), (off / FS_HZ).round(3).tolist(), strict=True)
     ]
 
 
 def _window(signals: Signals) -> _Window:
     """Take the prescribed window, else what the message covers; an infinite one, which nothing opens, for noise."""
     zero = np.zeros_like(signals.n)
-    low, high = ragged.smallest(signals.position, zero, signals.n), ragged.largest(signals.position, zero, signals.n)
+    low, high = ragged.extremes(signals.position, zero, signals.n)
     covered = np.where(high - low >= MIN_COUNTS * signals.step, high - low, np.inf)
     prescribed = signals.window_hi - signals.window_lo
     is_prescribed = prescribed > NARROWEST
@@ -229,15 +228,14 @@ def _window(signals: Signals) -> _Window:
 def _longest(signals: Signals, window: _Window) -> _Excursion:
     x, n = signals.position, signals.n
     above = x >= (window.bottom + OPEN_AT * window.width)[:, None]
-    edges = np.flatnonzero(np.diff(above.reshape(-1), prepend=False))  # the last column is empty: all stretches close
+    edges = ragged.changes(above)  # the last column is empty: all stretches close
     opens, closes = edges[::2], edges[1::2]
-    row = opens // x.shape[1]
-    order = np.lexsort((opens, opens - closes, row))
-    rows, first = np.unique(row[order], return_index=True)
+    order = np.lexsort((-opens, closes - opens))  # of several in one row the longest, and then the first, is put last
+    row = opens[order] // x.shape[1]
     opened, closed, found = np.zeros_like(n), np.zeros_like(n), np.zeros(len(n), np.bool_)
-    found[rows] = True
-    opened[rows] = opens[order[first]] - rows * x.shape[1]
-    closed[rows] = closes[order[first]] - rows * x.shape[1]
+    found[row] = True
+    opened[row] = opens[order] - row * x.shape[1]
+    closed[row] = closes[order] - row * x.shape[1]
     peak = ragged.largest(x, opened, closed)
     return _Excursion(found, opened, closed, Marked(opens, x.shape), Marked(closes, x.shape), peak)
 
@@ -256,7 +254,8 @@ def _limits(signals: Signals, v: FloatArray, window: _Window, excursion: _Excurs
     """Find the limits of the phases. Rows without an excursion get some samples."""
     x, n, opened, closed = signals.position, signals.n, excursion.opened, excursion.closed
     zero = np.zeros_like(n)
-    fastest = np.maximum(ragged.largest(v, opened, closed), -ragged.smallest(v, opened, closed))
+    slowest, fastest = ragged.extremes(v, opened, closed)
+    fastest = np.maximum(fastest, -slowest)
     hold_speed = np.maximum(HOLD_SPEED * fastest, REST_SPEED * signals.step)
     hold = hold_speed[:, None]
     not_rising, not_falling = ragged.where(v <= hold), ragged.where(v >= -hold)
@@ -272,24 +271,28 @@ def _limits(signals: Signals, v: FloatArray, window: _Window, excursion: _Excurs
 
     before = excursion.closings.last(zero, opened)  # the rep before, if the context reaches it
     ended = not_falling.first(np.maximum(before, 0), n)
-    start = _turnaround(x, start, ended, tie, (np.maximum(before, ended) > 0) & (start >= before))
     after = excursion.openings.first(closed, n)  # the rep behind
     starts = not_rising.last(closed, after)
-    end = _turnaround(x, end, starts, tie, (np.minimum(after, starts + 1) < n) & (starts >= closed))
+    is_seen = np.array(
+        (
+            (np.maximum(before, ended) > 0) & (start >= before),
+            (np.minimum(after, starts + 1) < n) & (starts >= closed),
+        )
+    )
+    start, end = _turnarounds(x, np.array((start, end)), np.array((ended, starts)), tie, is_seen)
     return _Limits(start, top, turn, end, hold_speed)
 
 
-def _turnaround(x: FloatArray, limit: IntArray, other: IntArray, tie: FloatArray, is_seen: BoolArray) -> IntArray:
-    """Move a limit onto the first minimum where the rest between it and the neighbouring rep is no hold."""
+def _turnarounds(x: FloatArray, limit: IntArray, other: IntArray, tie: FloatArray, is_seen: BoolArray) -> IntArray:
+    """Move limits, shape (2, R), onto the first minimum where the rest between them and the other rep is no hold."""
     is_turnaround = is_seen & (np.abs(limit - other) < MIN_HOLD)
-    last = np.where(is_turnaround, np.maximum(limit, other), limit)
-    return ragged.lowest(x, np.where(is_turnaround, np.minimum(limit, other), limit), last, MIN_HOLD, tie)
+    first, last = np.minimum(limit, other), np.maximum(limit, other)
+    return ragged.lowest(x, np.where(is_turnaround, first, limit), np.where(is_turnaround, last, limit), MIN_HOLD, tie)
 
 
 def _crossings(signals: Signals, window: _Window, excursion: _Excursion) -> IntArray:
     above = signals.position >= (window.bottom + 0.5 * window.width)[:, None]
-    changes = Marked(np.flatnonzero(np.diff(above.reshape(-1), prepend=False)), above.shape)
-    return changes.count(np.maximum(excursion.opened, 1), excursion.closed + 1)
+    return Marked(ragged.changes(above), above.shape).count(np.maximum(excursion.opened, 1), excursion.closed + 1)
 
 
 def _is_upside_down(signals: Signals, window: _Window, is_whole: BoolArray) -> BoolArray:
@@ -306,12 +309,14 @@ def _gaps(
 ) -> tuple[BoolArray, BoolArray, BoolArray]:
     """Tell which reps have a gap of up to 100 ms inside, which lack context, which lost more than 100 ms."""
     row, first, last, is_long = signals.gaps
-    inside = (last >= start[row]) & (first <= end[row]) | ~is_found[row]
-    near = (last > start[row] - MIN_CONTEXT) & (first < end[row] + MIN_CONTEXT)
-    gap, broken, lost = (
-        np.bincount(row[which], minlength=len(start)) > 0
-        for which in (inside & ~is_long, near & is_long, inside & is_long)
-    )
+    gap = broken = lost = np.zeros(len(start), np.bool_)
+    if row.size:
+        inside = (last >= start[row]) & (first <= end[row]) | ~is_found[row]
+        near = (last > start[row] - MIN_CONTEXT) & (first < end[row] + MIN_CONTEXT)
+        gap, broken, lost = (
+            np.bincount(row[which], minlength=len(start)) > 0
+            for which in (inside & ~is_long, near & is_long, inside & is_long)
+        )
     told_start, told_end = signals.marks[:, 0], signals.marks[:, 3]
     before = np.where(np.abs(told_start - start) <= MARK_TOLERANCE, np.maximum(told_start, start), start)
     behind = signals.n - np.where(np.abs(told_end - end) <= MARK_TOLERANCE, np.minimum(told_end, end), end)

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.core import ragged
 from streams.core.lowpass import zero_lag
 from streams.core.ragged import BoolArray, FloatArray, IntArray
 from streams.core.telemetry import Rep
@@ -163,7 +164,7 @@ def read(reps: Sequence[Rep]) -> Signals:
     if (missing := counts == NO_SAMPLE).any():
         has_force, gaps = _fill(x, missing, n, fs_hz)
     x *= np.array(scale)[:, None]
-    x, n_100_hz = _resampled(x, np.tile(n, 2), fs_hz)
+    x, n_100_hz = _resampled(x, np.concatenate((n, n)), fs_hz)
     y = _filtered(x, n_100_hz)
     saturated = _saturated(counts)
     left, right, told, saturated_side = _further(reps, n)
@@ -381,9 +382,11 @@ def velocity(x: FloatArray, n: IntArray) -> FloatArray:
     >>> velocity(np.array([[0.0, 0.01, 0.04, 0.09, np.nan]]), np.array([4]))
     array([[ 1.,  2.,  4.,  5., nan]])
     """
-    v = np.full_like(x, np.nan)
-    np.multiply(x[:, 2:] - x[:, :-2], FS_HZ / 2.0, out=v[:, 1:-1])
-    row, last = np.arange(len(x)), n - 1
+    v = np.empty_like(x)
+    np.subtract(x[:, 2:], x[:, :-2], out=v[:, 1:-1])
+    v[:, 1:-1] *= FS_HZ / 2.0
+    v[:, -1] = np.nan
     v[:, 0] = (x[:, 1] - x[:, 0]) * FS_HZ
-    v[row, last] = np.where(n > 1, (x[row, last] - x[row, last - 1]) * FS_HZ, 0.0)
+    last, samples = ragged.rows(x) + n - 1, x.reshape(-1)
+    v.reshape(-1)[last] = np.where(n > 1, (samples.take(last) - samples.take(last - 1)) * FS_HZ, 0.0)
     return v

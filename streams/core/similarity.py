@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.ma  # `np.median` loads it when first called: 10 ms in the midst of a session
 from numpy.typing import ArrayLike, NDArray
 
 from streams.core.undefined import NEARLY_ZERO, Undefined, none_if_undefined, quotient

@@ -6,13 +6,14 @@ only compared within one patient, machine, tempo and cut-off, and it never decid
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from streams.core import arc_length
 from streams.core.kinematics import Column
-from streams.core.ragged import BoolArray, FloatArray, Slices
+from streams.core.ragged import FloatArray, Slices
 from streams.core.segmentation import Phases
 from streams.core.signals import FS_HZ
 from streams.core.undefined import NEARLY_ZERO, Undefined, none_if_undefined
@@ -135,7 +136,7 @@ def _size_of_jerk(speed: ArrayLike, fs_hz: float) -> float:
     if not v.any():
         raise Undefined("no_movement")
     with np.errstate(all="ignore"):
-        jerk, _ = _jerk(v, Slices(np.array([0]), np.array([len(v)]), len(v)), fs_hz)
+        jerk = _jerk(v, Slices(np.array([0]), np.array([len(v)]), len(v)), np.abs(v).max(), fs_hz)
     return float(jerk[0])
 
 
@@ -151,50 +152,65 @@ def sparc_eccentric(reps: Phases) -> Column:
 
 def ldlj_concentric(reps: Phases) -> Column:
     """Log dimensionless jerk of the concentric."""
-    return _ldlj(reps.concentric_velocity, reps.concentric)
+    return _ldlj(reps, 0)
 
 
 def ldlj_eccentric(reps: Phases) -> Column:
     """Log dimensionless jerk of the eccentric."""
-    return _ldlj(reps.eccentric_velocity, reps.eccentric)
+    return _ldlj(reps, 1)
 
 
-def _ldlj(flat: FloatArray, phase: Slices) -> Column:
-    jerk, is_still = _jerk(flat, phase)
+class _Both(NamedTuple):
+    """Velocities of all concentrics and then all eccentrics, flat, and the largest speed of each."""
+
+    flat: FloatArray
+    slices: Slices
+    peak: FloatArray
+
+
+def _both(reps: Phases) -> _Both:
+    flat = np.concatenate((reps.concentric_velocity, reps.eccentric_velocity))
+    length = np.concatenate((reps.concentric.length, reps.eccentric.length))
+    slices = Slices(np.zeros(len(length), np.int64), length, 0)
+    return _Both(flat, slices, slices.largest(np.abs(flat)))
+
+
+def _ldlj(reps: Phases, which: int) -> Column:
+    jerk, peak = reps.once(_jerks)[which], reps.once(_both).peak.reshape(2, -1)[which]
     return -np.log(jerk), {
-        "phase_too_short": phase.length < MIN_SAMPLES,
-        "no_movement": is_still,
+        "phase_too_short": (reps.concentric, reps.eccentric)[which].length < MIN_SAMPLES,
+        "no_movement": peak == 0.0,
         "zero_jerk": jerk <= NEARLY_ZERO,
     }
 
 
-def _jerk(flat: FloatArray, slices: Slices, fs_hz: float = FS_HZ) -> tuple[FloatArray, BoolArray]:
-    """Return |DJ| of each slice, and which do not move. The sign of the velocity doesn't matter."""
-    peak = slices.largest(np.abs(flat))
-    bend = np.zeros_like(flat)
+def _jerks(reps: Phases) -> FloatArray:
+    """Return |DJ| of concentric and eccentric, shape (2, R)."""
+    return _jerk(*reps.once(_both), FS_HZ).reshape(2, -1)
+
+
+def _jerk(flat: FloatArray, slices: Slices, peak: FloatArray, fs_hz: float) -> FloatArray:
+    """Return |DJ| of each slice. The sign of the velocity doesn't matter."""
+    bend = np.zeros(len(flat))
     bend[:-2] = flat[2:] - 2.0 * flat[1:-1] + flat[:-2]
-    last = slices.first + slices.length - 1
-    bend[last] = bend[np.maximum(last - 1, slices.first)] = 0.0
+    bend[slices.last] = bend[np.maximum(slices.last - 1, slices.first)] = 0.0
     duration_s = slices.length / fs_hz
     squares = slices.total(bend * bend) * fs_hz**3
-    return duration_s**3 / peak**2 * squares, peak == 0.0
+    return duration_s**3 / peak**2 * squares
 
 
 def _sparc(reps: Phases, which: int) -> Column:
-    lengths, peaks = reps.once(_of_both_phases)
-    phase = (reps.concentric, reps.eccentric)[which]
-    return -lengths[which], {
-        "phase_too_short": phase.length < MIN_SAMPLES,
-        "no_movement": peaks[which] == 0.0,
-        "degenerate_spectrum": np.isnan(lengths[which]) & np.isfinite(peaks[which]),
+    length, peak = reps.once(_arc_lengths)[which], reps.once(_both).peak.reshape(2, -1)[which]
+    return -length, {
+        "phase_too_short": (reps.concentric, reps.eccentric)[which].length < MIN_SAMPLES,
+        "no_movement": peak == 0.0,
+        "degenerate_spectrum": np.isnan(length) & np.isfinite(peak),
     }
 
 
-def _of_both_phases(reps: Phases) -> tuple[FloatArray, FloatArray]:
-    """Return arc lengths and largest speeds of concentric and eccentric, shape (2, R); NaN where there is none."""
-    flat = np.concatenate((reps.concentric_velocity, reps.eccentric_velocity))
-    length = np.concatenate((reps.concentric.length, reps.eccentric.length))
-    slices = Slices(np.zeros_like(length), length, 0)
-    peak = slices.largest(np.abs(flat))
-    wanted = (length >= MIN_SAMPLES) & (peak > 0.0) & np.tile(~reps.is_invalid, 2) & np.isfinite(peak)
-    return arc_length.of_each(flat, slices, wanted).reshape(2, -1), peak.reshape(2, -1)
+def _arc_lengths(reps: Phases) -> FloatArray:
+    """Return arc lengths of concentric and eccentric, shape (2, R); NaN where there is none."""
+    flat, slices, peak = reps.once(_both)
+    wanted = (slices.length >= MIN_SAMPLES) & (peak > 0.0) & np.isfinite(peak)
+    wanted.reshape(2, -1)[:, reps.is_invalid] = False
+    return arc_length.of_each(flat, slices, wanted).reshape(2, -1)

@@ -161,12 +161,12 @@ def _of_both_channels(reps: Phases) -> FloatArray:
     Phases of one length are taken together, because they have the same bins.
     """
     phase = reps.concentric
-    flat = np.stack((_unfiltered_velocity(reps), phase.of(reps.signals.raw_force)))
+    flat = np.array((_unfiltered_velocity(reps), phase.of(reps.signals.raw_force)))
     found = np.zeros((2, 2, len(phase.length)))
-    found[1] = np.abs([phase.mean(channel) for channel in flat])
-    long = np.flatnonzero(phase.length >= MIN_TREMOR)
-    for length in np.unique(phase.length[long]).tolist():
-        row = long[phase.length[long] == length]
+    for mean, channel in zip(found[1], flat, strict=True):
+        np.abs(phase.mean(channel), out=mean)
+    for length in sorted(length for length in {*phase.length.tolist()} if length >= MIN_TREMOR):
+        row = (phase.length == length).nonzero()[0]
         x = flat[:, phase.first[row, None] + np.arange(length)]
         found[0][:, row] = _in_band(x.reshape(-1, length), FS_HZ).reshape(2, -1)
     return found
@@ -175,8 +175,9 @@ def _of_both_channels(reps: Phases) -> FloatArray:
 def _unfiltered_velocity(reps: Phases) -> FloatArray:
     x, phase = reps.signals.raw_position, reps.concentric
     velocity = (phase.of(x, 1) - phase.of(x, -1)) * (FS_HZ / 2.0)
-    at_first = np.flatnonzero(reps.start == 0)
-    velocity[phase.first[at_first]] = (x[at_first, 1] - x[at_first, 0]) * FS_HZ
+    at_first = (reps.start == 0).nonzero()[0]
+    if at_first.size:
+        velocity[phase.first[at_first]] = (x[at_first, 1] - x[at_first, 0]) * FS_HZ
     return velocity
 
 
