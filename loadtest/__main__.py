@@ -129,10 +129,11 @@ def chaos(
 
 
 @app.command()
-def rebalances(
+def rebalances(  # noqa: PLR0917 - what typer calls by name
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="How often a worker joins or leaves.")] = 100,
-    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second.")] = 2_000.0,
+    each: Annotated[float, typer.Option(min=1.0, help="Seconds from one coming or going to the next.")] = 4.0,
     instances: Annotated[bool, typer.Option(help="Workers have fixed names in their group.")] = True,
     report: Report = None,
 ) -> None:
@@ -140,10 +141,11 @@ def rebalances(
     from loadtest.chaos import rebalances as sharing  # noqa: PLC0415 - starts servers; not needed for anything else here
 
     chosen = {} if instances else {"instance": ""}
-    done = asyncio.run(sharing.run(seed, count, rate, **chosen))
+    done = asyncio.run(sharing.run(seed, count, rate, each, **chosen))
     if report is not None:
         done.write(report)
-    _console.print(f"reps {done.reps}, longest silence without a rebalance {done.quiet_s} s")
+    _console.print(f"reps told {done.told_per_s}/s, metrics {done.metrics_per_s}/s, lag at the end {done.lag} messages")
+    _console.print(f"longest silence without a rebalance {done.quiet_s} s")
     _console.print(f"longest at each coming {done.silences_s[::2]}, at each going {done.silences_s[1::2]}, in s")
     _console.print(f"rebalances {done.rebalances}, longest silence {done.longest_s} s, at most {sharing.AIM_S} s")
     raise typer.Exit(done.longest_s > sharing.AIM_S)

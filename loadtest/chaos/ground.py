@@ -1,9 +1,10 @@
 """Ground: servers, proxies and workers of a campaign, and the eye that keeps on them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from loadtest import native
 from loadtest.chaos.disk import Disk, small_disk
@@ -15,7 +16,9 @@ from loadtest.probes import LOOPBACK
 from loadtest.stack import Stack
 from spineloop import wiring
 
-WORKERS: Sequence[tuple[str, int]] = (
+Group = Sequence[tuple[str, int]]
+
+WORKERS: Group = (
     ("ingest", 0),
     ("control", 0),
     ("control", 1),
@@ -26,7 +29,7 @@ WORKERS: Sequence[tuple[str, int]] = (
 )
 """Who works all the time: several of those whose partitions can move."""
 
-GUESTS: Sequence[tuple[str, int]] = (("control", 2), ("history", 2))
+GUESTS: Group = (("control", 2), ("history", 2))
 """Who joins and leaves."""
 
 LOOK_S = 0.2
@@ -71,12 +74,36 @@ class Ground:
 
 
 @asynccontextmanager
-async def prepared(**chosen: str) -> AsyncIterator[Ground]:
-    """Start servers behind proxies, and workers; all are gone after the block."""
+async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let these go on as long as the block; it ends with the first that fails."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(work) for work in works]
+        try:
+            yield
+        finally:
+            for one in started:
+                one.cancel()
+
+
+@asynccontextmanager
+async def prepared(
+    *, at_work: Group = WORKERS, guests: Group = GUESTS, is_disk_small: bool = True, **chosen: str
+) -> AsyncIterator[Ground]:
+    """Start servers behind proxies, and workers; all are gone after the block.
+
+    Parameters
+    ----------
+    at_work, guests : sequence of (str, int)
+        Roles and numbers: of those that work all the time, and of those that only come and go.
+    is_disk_small : bool
+        Whether history has a disk that can be filled.
+    chosen
+        Settings of the workers.
+    """
     async with AsyncExitStack() as stops:
         enter = stops.enter_async_context
         log_port = native.free_port()
-        disk = await enter(small_disk())
+        disk = await enter(small_disk(is_wanted=is_disk_small))
         broker = await enter(native.mosquitto())
         log = await enter(native.kafka(session_timeout_ms=KAFKA_SESSION_MS, advertised_port=log_port))
         history = await enter(native.influxdb(disk.folder))
@@ -92,7 +119,7 @@ async def prepared(**chosen: str) -> AsyncIterator[Ground]:
         await wiring.create_topics(stack.settings())
         workers = {
             worker.name: worker
-            for group, is_wanted in ((WORKERS, True), (GUESTS, False))
+            for group, is_wanted in ((at_work, True), (guests, False))
             for name, number in group
             for worker in [Worker(stack.role(name, number, **chosen), is_wanted=is_wanted)]
         }
