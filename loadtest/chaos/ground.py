@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from loadtest import native
@@ -87,18 +88,22 @@ async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def prepared(
-    *, at_work: Group = WORKERS, guests: Group = GUESTS, is_disk_small: bool = True, **chosen: str
+    chosen: Mapping[str, str] = MappingProxyType({}),
+    *,
+    at_work: Group = WORKERS,
+    guests: Group = GUESTS,
+    is_disk_small: bool = True,
 ) -> AsyncIterator[Ground]:
     """Start servers behind proxies, and workers; all are gone after the block.
 
     Parameters
     ----------
+    chosen : mapping of str to str
+        Settings of the workers.
     at_work, guests : sequence of (str, int)
         Roles and numbers: of those that work all the time, and of those that only come and go.
     is_disk_small : bool
         Whether history has a disk that can be filled.
-    chosen
-        Settings of the workers.
     """
     async with AsyncExitStack() as stops:
         enter = stops.enter_async_context

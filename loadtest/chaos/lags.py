@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -12,10 +13,11 @@ from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
 
 CONTROL = Controller.name
+HISTORY = "history-metric"
 GROUPS: Mapping[str, str] = {
     CONTROL: TELEMETRY,
     Planner.name: PATIENT,
-    "history-metric": METRIC,
+    HISTORY: METRIC,
     "history-command": COMMAND,
     "downlink": COMMAND,
 }
@@ -25,21 +27,29 @@ LIMIT_MS = 2_000
 """Longest wait for one answer."""
 
 
-async def lags(log: Log, bootstrap: str) -> dict[str, int]:
-    """Return how many records each group has not dealt with, of those that have committed anything; raise Busy.
+class Lag(msgspec.Struct, frozen=True):
+    """Records that a group has not dealt with, and how many there have been in all."""
+
+    records: int
+    end: int
+
+
+async def lags(log: Log, bootstrap: str) -> dict[str, Lag]:
+    """Return the lag of each group that has committed anything; raise Busy.
 
     Controller and planner commit after each checkpoint, so theirs is too large by up to a quarter of a second.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=LIMIT_MS)
     try:
         await admin.start()
-        found: dict[str, int] = {}
+        found: dict[str, Lag] = {}
         for group, topic in GROUPS.items():
             ends = await log.bounds(topic)
             places = (await admin.list_consumer_group_offsets(group)).items()
             done = {place.partition: position.offset for place, position in places if place.topic == topic}
             if any(offset >= 0 for offset in done.values()):
-                found[group] = sum(end - max(first, done.get(number, 0)) for number, (first, end) in ends.items())
+                records = sum(end - max(first, done.get(number, 0)) for number, (first, end) in ends.items())
+                found[group] = Lag(records, sum(end for _, end in ends.values()))
     except (KafkaError, OSError) as error:
         raise Busy(f"Kafka does not tell: {error}") from error
     else:

@@ -94,10 +94,11 @@ class Ears:
         return round(longest_s, 2)
 
 
-async def run(seed: int, rebalances: int, rate: float, each_s: float, **chosen: str) -> Report:
+async def run(seed: int, rebalances: int, rate: float, each_s: float, *, instances: bool) -> Report:
     """Force so many rebalances of the controllers while `rate` reps a second come in."""
+    chosen = {} if instances else {"instance": ""}
     cues = tape.recorded(seed, MACHINES, REPS_A_LAP)
-    async with prepared(at_work=AT_WORK, guests=GUESTS, **chosen) as ground, oracle.log_of(ground.stack) as log:
+    async with prepared(chosen, at_work=AT_WORK, guests=GUESTS) as ground, oracle.log_of(ground.stack) as log:
         ears, teller = Ears(log), Teller(tape.laps(cues), tape.into_log(log))
         teller.reps_per_s = rate
         async with beside(teller.run(), ears.listen()):
@@ -115,7 +116,7 @@ async def run(seed: int, rebalances: int, rate: float, each_s: float, **chosen: 
                 rebalances=rebalances,
                 told_per_s=round((teller.reps - reps) / seconds, 1),
                 metrics_per_s=round(await metric.count() / seconds, 1),
-                lag=(await lags(log, ground.stack.log.address))[CONTROL],
+                lag=(await lags(log, ground.stack.log.address))[CONTROL].records,
                 quiet_s=quiet_s,
                 silences_s=silences_s,
             )

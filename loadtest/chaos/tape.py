@@ -32,7 +32,7 @@ MOST_LATE_S = 1.0
 
 
 class Cue(msgspec.Struct, frozen=True):
-    """One message: whose, on which stream, its id, and its bytes."""
+    """One message: whose, on which stream, its id, its bytes, and when it was said, in ms of the recording."""
 
     machine: str
     stream: Stream
@@ -40,13 +40,14 @@ class Cue(msgspec.Struct, frozen=True):
     ce_type: str
     payload: bytes
     is_rep: bool
+    at_ms: int
 
     def at(self, tenant: bytes) -> "Cue":
         """Let another tenant's machine say it."""
         text = tenant.decode()
         machine, name = self.machine.replace(TENANT, text), self.name.replace(TENANT, text)
         payload = self.payload.replace(TENANT.encode(), tenant)
-        return Cue(machine, self.stream, name, self.ce_type, payload, self.is_rep)
+        return Cue(machine, self.stream, name, self.ce_type, payload, self.is_rep, self.at_ms)
 
     def record(self, now_ms: int) -> NewRecord:
         """Write it as the bridge does."""
@@ -62,7 +63,7 @@ def recorded(seed: int, machines: int, reps: int) -> Sequence[Cue]:
     for said in stories.story(seed, machines, TENANT, spread_s=CYCLE_S):
         message, is_rep = said.message, isinstance(said.message, Rep)
         name, kind = codec.message_id(said.machine, message), codec.ce_type(message)
-        cues.append(Cue(said.machine, stream_of(message), name, kind, codec.encode(message), is_rep))
+        cues.append(Cue(said.machine, stream_of(message), name, kind, codec.encode(message), is_rep, said.at_ms))
         reps -= is_rep
         if reps == 0:
             break
@@ -97,15 +98,15 @@ class Teller:
     ----------
     reps_per_s : float
         The rate; 0 is silence.
-    names : list of str
-        Ids of what was told.
+    said : dict of str to bool
+        Id of everything that was told, and whether it was a rep.
     reps : int
-        How many of them were reps.
+        How many were.
     """
 
     def __init__(self, cues: Iterator[Cue], say: Say) -> None:
         self.reps_per_s = 0.0
-        self.names: list[str] = []
+        self.said: dict[str, bool] = {}
         self.reps = 0
         self._cues, self._say = cues, say
 
@@ -130,7 +131,7 @@ class Teller:
             if reps == 0:
                 break
         await self._say(told)
-        self.names += [cue.name for cue in told]
+        self.said |= {cue.name: cue.is_rep for cue in told}
         self.reps += sum(cue.is_rep for cue in told)
 
 
