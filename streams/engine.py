@@ -177,14 +177,24 @@ class Engine:
             self._count_busy(busy)
             return waiting + 1
 
+    async def _is_log_away(self) -> bool:
+        """Ask the log for something that has nothing to do with our group, whose coming together may be what hangs."""
+        try:
+            await self._log.bounds(self._stage.topic)
+        except Busy:
+            return True
+        return False
+
     async def _watch(self, subscription: Subscription) -> None:
-        """End the process when there is lag and nothing moves (E8): a stall becomes a restart."""
+        """End the process when there is lag, the log answers, and nothing moves (E8): a stall becomes a restart."""
         while True:
             await asyncio.sleep(1.0)
             lag = await self._lag(subscription)
             self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
             if lag == 0:
                 self.progressed()
+            elif await self._is_log_away():
+                self.progressed()  # it is the log that hangs: a restart of ours would mend nothing
             elif time.monotonic() - self._progressed_s > self._settings.stall_s:
                 raise BrokenPromise(
                     f"{self._stage.name}: {lag} records of lag, no progress in {self._settings.stall_s} s"

@@ -1,7 +1,5 @@
 """Each role as a process: it tells how it is, counts what it does, and ends well when it is asked to."""
 
-import asyncio
-
 import aiohttp
 
 from loadtest import stack
@@ -27,12 +25,3 @@ async def test_every_role_answers_for_itself_and_ends_with_0_on_sigterm() -> Non
                 missing = [meter for meter in METERS if f"# HELP {meter.removesuffix('_total')}" not in text]
                 assert not missing
             assert child.status == 0, name  # SIGKILL would follow after 10 s, and leave -9
-
-
-async def test_a_role_whose_log_is_gone_for_long_ends_by_itself() -> None:
-    async with stack.servers() as servers, running(servers.role("control", 0, stall_s="3")) as child:
-        await servers.log.process.kill()
-        async with asyncio.timeout(90):
-            while child.is_running:
-                await asyncio.sleep(0.1)
-        assert child.status == 1
