@@ -26,6 +26,9 @@ POLL_PAUSE_S = 0.005
 record alone costs twenty times as much as one of many: in fetching, in arrays of one, in a write of its own. What comes
 within so short a time goes together; the first record after a silence waits for nothing."""
 
+LOOK_S = 1.0
+"""Pause between two looks whether anything moves, in s."""
+
 QUARANTINES = 5
 QUARANTINE_WINDOW_S = 60.0
 """So many keys quarantined within so many seconds stop the process: the release is bad, not the data."""
@@ -179,22 +182,27 @@ class Engine:
 
     async def _is_log_away(self) -> bool:
         """Ask the log for something that has nothing to do with our group, whose coming together may be what hangs."""
+        asked_s = time.monotonic()
         try:
             await self._log.bounds(self._stage.topic)
         except Busy:
             return True
-        return False
+        return time.monotonic() - asked_s > LOOK_S  # it was, when we asked
 
     async def _watch(self, subscription: Subscription) -> None:
-        """End the process when there is lag, the log answers, and nothing moves (E8): a stall becomes a restart."""
+        """End the process when there is lag, the log answers, and nothing moves (E8): a stall becomes a restart.
+
+        While the log is away nothing moves either, but a restart of ours would mend nothing.
+        """
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_S)
+            if await self._is_log_away():
+                self.progressed()
+                continue
             lag = await self._lag(subscription)
             self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
             if lag == 0:
                 self.progressed()
-            elif await self._is_log_away():
-                self.progressed()  # it is the log that hangs: a restart of ours would mend nothing
             elif time.monotonic() - self._progressed_s > self._settings.stall_s:
                 raise BrokenPromise(
                     f"{self._stage.name}: {lag} records of lag, no progress in {self._settings.stall_s} s"

@@ -27,8 +27,8 @@ async def test_what_history_missed_while_it_was_away_is_there_once_when_it_is_ba
 
 
 async def test_while_the_log_is_away_no_process_ends_and_afterwards_all_that_machines_said_is_there_once() -> None:
-    stalls_soon: Mapping[str, str] = {"stall_s": "3"}  # far less than it is away
-    check(await scenes.log_away(SEED, 30.0, 20.0, stalls_soon))
+    stalls_soon: Mapping[str, str] = {"stall_s": "20"}  # less than half of the time that it is away
+    check(await scenes.log_away(SEED, 45.0, 20.0, stalls_soon))
 
 
 async def test_a_flood_becomes_lag_and_is_worked_off() -> None:
