@@ -137,24 +137,50 @@ def chaos(
 
 
 @app.command()
-def rebalances(
+def rebalances(  # noqa: PLR0917 - what typer calls by name
     seed: Seed = 0,
     count: Annotated[int, typer.Option(min=1, help="How often a worker joins or leaves.")] = 100,
-    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 60.0,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second.")] = 2_000.0,
+    each: Annotated[float, typer.Option(min=1.0, help="Seconds from one coming or going to the next.")] = 4.0,
     instances: Annotated[bool, typer.Option(help="Workers have fixed names in their group.")] = True,
     report: Report = None,
 ) -> None:
     """Let a controller join and leave; exit 1 if a partition was silent for more than 3 s."""
     from loadtest.chaos import rebalances as sharing  # noqa: PLC0415 - starts servers; not needed for anything else here
 
-    chosen = {} if instances else {"instance": ""}
-    done = asyncio.run(sharing.run(seed, count, rate, **chosen))
+    done = asyncio.run(sharing.run(seed, count, rate, each, instances=instances))
     if report is not None:
         done.write(report)
-    _console.print(f"reps {done.reps}, longest silence without a rebalance {done.quiet_s} s")
+    _console.print(f"reps told {done.told_per_s}/s, metrics {done.metrics_per_s}/s, lag at the end {done.lag} messages")
+    _console.print(f"longest silence without a rebalance {done.quiet_s} s")
     _console.print(f"longest at each coming {done.silences_s[::2]}, at each going {done.silences_s[1::2]}, in s")
     _console.print(f"rebalances {done.rebalances}, longest silence {done.longest_s} s, at most {sharing.AIM_S} s")
     raise typer.Exit(done.longest_s > sharing.AIM_S)
+
+
+@app.command()
+def outage(
+    scenes: Annotated[list[str] | None, typer.Argument(help="history, log or flood; all if none is named.")] = None,
+    seed: Seed = 0,
+    seconds: Annotated[float | None, typer.Option(min=1.0, help="How long it is so.")] = None,
+    rate: Annotated[float | None, typer.Option(min=1.0, help="Ordinary reps a second.")] = None,
+    report: Report = None,
+) -> None:
+    """History away, Kafka away, ten times the rate; exit 1 if anything was lost, doubled, died or held over 512 MB."""
+    from loadtest.chaos.scenes import SCENES, Account  # noqa: PLC0415 - starts servers; not needed for anything else here
+
+    if unknown := set(scenes or ()).difference(SCENES):
+        raise typer.BadParameter(f"no scene is called {min(unknown)}")
+    done: list[Account] = []
+    for name in scenes or SCENES:
+        scene = SCENES[name]
+        done.append(asyncio.run(scene.play(seed, seconds or scene.seconds, rate or scene.rate)))
+        for field, value in msgspec.to_builtins(done[-1]).items():
+            for each, told in value.items() if isinstance(value, dict) else [("", value)]:
+                _console.print(f"{name} {field} {each} {told}", markup=False)
+    if report is not None:
+        report.write_bytes(msgspec.json.format(msgspec.json.encode(done)) + b"\n")
+    raise typer.Exit(not all(one.is_clean for one in done))
 
 
 @app.command()

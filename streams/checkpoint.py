@@ -4,9 +4,14 @@ Each key is stored with the position up to which its state is true, and each che
 all keys are. A state at a position is a function of the log alone (E4), so two records of one key are never in
 conflict: the one with the higher position is simply newer. Reading back is therefore a join, and a late checkpoint of a
 replaced worker can't set anything back, whatever part of the keys it holds (docs/decisions/0003).
+
+The topic keeps everything for a day, so reading back must not begin at its beginning. Each position is stored with the
+offset from which every key is found again, and keys that nobody changes are written again now and then, so that this
+is never far from the end.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice, takewhile
 from typing import Any
 
 import msgspec
@@ -23,15 +28,23 @@ ENTRY_OVERHEAD_BYTES = 64
 """Most that a record batch adds to an entry's key and value, in bytes: lengths, offsets and timestamps as varints."""
 
 
+REWRITE_TIMES, REWRITE_RECORDS = 2, 1_000
+"""So many times the number of keys, and so many records, may be read back; beyond that the stalest keys are written
+again. A third of all that is written at most: who changes every key all the time writes none again."""
+
 Entries = list[tuple[bytes, bytes]]
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """The state of one key as stored: true up to, not including, `position`; `quarantine` says why it is frozen."""
+    """The state of one key as stored: true up to, not including, `position`; `quarantine` says why it is frozen.
+
+    In the entry of the position itself, `since` is the offset from which every key is found in the state topic.
+    """
 
     position: int
     state: bytes | None
     quarantine: str | None = None
+    since: int = 0
 
 
 class _Live:
@@ -50,15 +63,23 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Kept).decode
 
 
-def position_entry(position: int) -> tuple[bytes, bytes]:
-    r"""Build the entry that says up to where a checkpoint covers every key.
+def position_entry(position: int, since: int = 0) -> tuple[bytes, bytes]:
+    r"""Build the entry that says up to where a checkpoint covers every key, and since where they are found.
 
     Examples
     --------
     >>> position_entry(7)[0]
     b'\x00position'
     """
-    return POSITION_KEY, _encode(Kept(position, None))
+    return POSITION_KEY, _encode(Kept(position, None, since=since))
+
+
+def found_since(last: Record) -> int:
+    """Return the offset from which every key is found, as the last record of a state partition tells; 0 if it doesn't.
+
+    It doesn't when a checkpoint of several batches was cut off, or an erasure was the last who wrote.
+    """
+    return _decode(last.value).since if last.key == POSITION_KEY and last.value is not None else 0
 
 
 class State:
@@ -68,6 +89,7 @@ class State:
         self._stage = stage
         self._keys: dict[bytes, _Live] = {}
         self._dirty: dict[bytes, None] = {}
+        self._written: dict[bytes, int] = {}  # offset of each key's last record, the stalest first
         self._moved = False
         self.position = 0
         self.reached_ms = 0
@@ -87,6 +109,7 @@ class State:
                 self.position = max(self.position, kept.position)
             elif record.key not in self._keys or self._keys[record.key].position <= kept.position:
                 self._keys[record.key] = _Live(kept)
+                self._note(record.key, record.offset)
             else:  # an older one after a newer one: compaction would keep the wrong one
                 self.touch([record.key])
 
@@ -156,9 +179,11 @@ class State:
         One list, which is one record batch (E2). Only if that would not fit are there several: keys first, then the
         position, so that a crash between them leaves keys ahead of the position, which reading back understands.
         """
+        self._dirty |= dict.fromkeys(self._stale())
         batches: list[Entries] = [[]]
         room = STATE_MAX_BATCH_BYTES
-        for entry in [*(self._entry(key, self._keys[key]) for key in self._dirty), position_entry(self.position)]:
+        position = position_entry(self.position, self._since())
+        for entry in [*(self._entry(key, self._keys[key]) for key in self._dirty), position]:
             size = len(entry[0]) + len(entry[1]) + ENTRY_OVERHEAD_BYTES
             if size > room:
                 batches.append([])
@@ -168,6 +193,27 @@ class State:
         self._dirty = {}
         self._moved = False
         return batches
+
+    def wrote(self, base: int, entries: Entries) -> None:
+        """Take note that these entries are in the state topic, the first of them at offset `base`."""
+        for offset, (key, _) in enumerate(entries, start=base):
+            if key != POSITION_KEY:
+                self._note(key, offset)
+        self.end = base + len(entries)
+
+    def _note(self, key: bytes, offset: int) -> None:
+        self._written.pop(key, None)  # to the end of the row
+        self._written[key] = offset
+
+    def _since(self) -> int:
+        """Return an offset that no key's last record is before, once all that changed is written."""
+        return next((offset for key, offset in self._written.items() if key not in self._dirty), self.end)
+
+    def _stale(self) -> list[bytes]:
+        """Name the keys whose last records are furthest back, if there is too much behind them; a few at a time."""
+        allowed = REWRITE_TIMES * len(self._keys) + REWRITE_RECORDS
+        far = takewhile(lambda one: self.end - one[1] > allowed, self._written.items())
+        return list(islice((key for key, _ in far if key not in self._dirty), 8 + len(self._dirty) // 2))
 
     def _entry(self, key: bytes, live: _Live) -> tuple[bytes, bytes]:
         if live.saved is None and live.state is not None:

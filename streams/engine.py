@@ -27,6 +27,9 @@ POLL_PAUSE_S = 0.005
 record alone costs twenty times as much as one of many: in fetching, in arrays of one, in a write of its own. What comes
 within so short a time goes together; the first record after a silence waits for nothing."""
 
+LOOK_S = 1.0
+"""Pause between two looks whether anything moves, in s."""
+
 QUARANTINES = 5
 QUARANTINE_WINDOW_S = 60.0
 """So many keys quarantined within so many seconds stop the process: the release is bad, not the data."""
@@ -114,15 +117,18 @@ class Engine:
 
     async def assigned(self, partitions: Collection[int]) -> Mapping[int, int]:
         """Restore new partitions from their state topic; the checkpoint says where to start (E3)."""
-        starts: dict[int, int] = {}
-        for number in partitions:
-            partition = Partition(self._stage, self._log, self._meters, self._settings, number=number, owner=self)
-            starts[number] = await partition.restore()
-            if self._tasks is not None:
-                partition.start(self._tasks)
-                self._partitions[number] = partition
+        starts = dict(await asyncio.gather(*map(self._restored, partitions)))
         _log.info("partitions assigned", stage=self._stage.name, starts=starts)
         return starts
+
+    async def _restored(self, number: int) -> tuple[int, int]:
+        """Restore one partition and let it begin; half of the time goes into connecting, so all do it at once."""
+        partition = Partition(self._stage, self._log, self._meters, self._settings, number=number, owner=self)
+        start = await partition.restore()
+        if self._tasks is not None:
+            partition.start(self._tasks)
+            self._partitions[number] = partition
+        return number, start
 
     async def revoked(self, partitions: Collection[int]) -> None:
         """Finish the slice in hand of each partition and write its last checkpoint."""
@@ -193,10 +199,25 @@ class Engine:
             self._count_busy(busy)
             return waiting + 1
 
+    async def _is_log_away(self) -> bool:
+        """Ask the log for something that has nothing to do with our group, whose coming together may be what hangs."""
+        asked_s = time.monotonic()
+        try:
+            await self._log.bounds(self._stage.topic)
+        except Busy:
+            return True
+        return time.monotonic() - asked_s > LOOK_S  # it was, when we asked
+
     async def _watch(self, subscription: Subscription) -> None:
-        """End the process when there is lag and nothing moves (E8): a stall becomes a restart."""
+        """End the process when there is lag, the log answers, and nothing moves (E8): a stall becomes a restart.
+
+        While the log is away nothing moves either, but a restart of ours would mend nothing.
+        """
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(LOOK_S)
+            if await self._is_log_away():
+                self.progressed()
+                continue
             lag = await self._lag(subscription)
             self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
             if lag == 0:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from streams.checkpoint import Entries, State
+from streams.checkpoint import REWRITE_RECORDS, Entries, State, found_since
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
 from streams.core.records import Record
@@ -107,8 +107,12 @@ class Partition:
         return self._state.position
 
     async def _read_state(self) -> None:
-        end = (await self._log.bounds(self._stage.state_topic))[self._number][1]
-        async for records in self._log.read(self._stage.state_topic, self._number, stop=end):
+        topic, number = self._stage.state_topic, self._number
+        first, end = (await self._log.bounds(topic))[number]
+        if end - first > REWRITE_RECORDS:
+            async for records in self._log.read(topic, number, end - 1, end):
+                first = max(first, found_since(records[-1]))
+        async for records in self._log.read(topic, number, first, end):
             self._state.join(records)
         self._state.end = end
 
@@ -226,7 +230,7 @@ class Partition:
                 )
             )
             await self._mend(base)
-            self._state.end = base + len(entries)
+            self._state.wrote(base, entries)
         self._meters.count("spineloop_checkpoints_total", stage=self._stage.name)
         self._meters.observe("spineloop_checkpoint_seconds", time.monotonic() - started_s, stage=self._stage.name)
         await self._owner.reached(self._number, position)

@@ -110,7 +110,7 @@ async def run(seed: int, seconds: float, rate: float, told: Progress, kills: int
     blows = schedule(seed, seconds, kills)
     report = Report(seed=seed, seconds=seconds, rate=rate, schedule=blows)
     told("starting servers and workers", 0.0)
-    async with prepared(Clocks(seed)) as ground:
+    async with prepared(clocks=Clocks(seed)) as ground:
         report.disk = ground.disk.kind
         fleet = _fleet(ground, seed, seconds, rate)
         start_s = time.monotonic()

@@ -47,10 +47,11 @@ class Disk:
 
 
 @asynccontextmanager
-async def small_disk() -> AsyncIterator[Disk]:
-    """Mount a small disk in memory as long as the block, if we may; else give a folder, that is never full."""
+async def small_disk(*, is_wanted: bool = True) -> AsyncIterator[Disk]:
+    """Mount a small disk in memory as long as the block, if wanted and allowed; else give a folder, never full."""
+    may = is_wanted and os.geteuid() == 0
     with native.temporary_folder() as folder:
-        is_small = os.geteuid() == 0 and await _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", folder)
+        is_small = may and await _run("mount", "-t", "tmpfs", "-o", f"size={SIZE_MB}m", "tmpfs", folder)
         try:
             yield Disk(folder, is_small=is_small)
         finally:

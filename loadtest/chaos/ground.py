@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from loadtest import native
 from loadtest.bench.processes import cpu_s
@@ -18,7 +20,9 @@ from loadtest.probes import LOOPBACK
 from loadtest.stack import Stack
 from spineloop import wiring
 
-WORKERS: Sequence[tuple[str, int]] = (
+Group = Sequence[tuple[str, int]]
+
+WORKERS: Group = (
     ("ingest", 0),
     ("control", 0),
     ("control", 1),
@@ -30,7 +34,7 @@ WORKERS: Sequence[tuple[str, int]] = (
 )
 """Who works all the time: several of those whose partitions can move."""
 
-GUESTS: Sequence[tuple[str, int]] = (("control", 2), ("history", 2))
+GUESTS: Group = (("control", 2), ("history", 2))
 """Who joins and leaves."""
 
 LOOK_S = 0.2
@@ -100,12 +104,43 @@ class Ground:
 
 
 @asynccontextmanager
-async def prepared(clocks: Clocks | None = None, /, **chosen: str) -> AsyncIterator[Ground]:
-    """Start servers behind proxies, and workers; all are gone after the block."""
+async def beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let these go on as long as the block; it ends with the first that fails."""
+    async with asyncio.TaskGroup() as tasks:
+        started = [tasks.create_task(work) for work in works]
+        try:
+            yield
+        finally:
+            for one in started:
+                one.cancel()
+
+
+@asynccontextmanager
+async def prepared(
+    chosen: Mapping[str, str] = MappingProxyType({}),
+    *,
+    clocks: Clocks | None = None,
+    at_work: Group = WORKERS,
+    guests: Group = GUESTS,
+    is_disk_small: bool = True,
+) -> AsyncIterator[Ground]:
+    """Start servers behind proxies, and workers; all are gone after the block.
+
+    Parameters
+    ----------
+    chosen : mapping of str to str
+        Settings of the workers.
+    clocks : Clocks, optional
+        By how much the machines' are wrong; by nothing, if not given.
+    at_work, guests : sequence of (str, int)
+        Roles and numbers: of those that work all the time, and of those that only come and go.
+    is_disk_small : bool
+        Whether history has a disk that can be filled.
+    """
     async with AsyncExitStack() as stops:
         enter = stops.enter_async_context
         log_port = native.free_port()
-        disk = await enter(small_disk())
+        disk = await enter(small_disk(is_wanted=is_disk_small))
         broker = await enter(native.mosquitto())
         log = await enter(native.kafka(session_timeout_ms=KAFKA_SESSION_MS, advertised_port=log_port))
         history = await enter(native.influxdb(disk.folder))
@@ -121,7 +156,7 @@ async def prepared(clocks: Clocks | None = None, /, **chosen: str) -> AsyncItera
         await wiring.create_topics(stack.settings())
         workers = {
             worker.name: worker
-            for group, is_wanted in ((WORKERS, True), (GUESTS, False))
+            for group, is_wanted in ((at_work, True), (guests, False))
             for name, number in group
             for worker in [Worker(stack.role(name, number, **chosen), is_wanted=is_wanted)]
         }

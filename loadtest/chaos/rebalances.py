@@ -4,40 +4,60 @@ import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from loadtest import oracle
-from loadtest.chaos.ground import Ground, prepared
-from loadtest.fleet import Fleet, FleetSettings
-from spineloop import wiring
+from loadtest.bench.written import from_now
+from loadtest.chaos import tape
+from loadtest.chaos.ground import Ground, Group, beside, prepared
+from loadtest.chaos.lags import CONTROL, lags
+from loadtest.chaos.tape import Teller
 from streams.core.topics import METRIC
 from streams.log import Log
 
-GUEST = "control-2"
+AT_WORK: Group = (("control", 0), ("control", 1))
+GUESTS: Group = (("control", 2),)
+"""Controllers alone: it is their partitions that are shared out, and nobody else has to be fed."""
 
-EACH_S = 6.0
-"""Time in s for one rebalance, from one coming or going to the next."""
+GUEST = "control-2"
 
 LOOK_S = 0.05
 
 WARM_UP_S = 15.0
+
+MACHINES, REPS_A_LAP = 250, 5_000
 
 AIM_S = 3.0
 """No partition may be silent for longer, in s."""
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """Longest silence of any partition in s, for each rebalance in turn; comings and goings alternate."""
+    """What came of it.
+
+    Parameters
+    ----------
+    seed, rate, each_s
+        As asked for: reps a second, and the time in s from one coming or going to the next.
+    told_per_s, metrics_per_s : float
+        Reps that were written into the log in a second, and records of any kind that came out as metrics.
+    lag : int
+        Messages that nobody had dealt with at the end.
+    quiet_s : float
+        Longest silence in s of the same length of time without a rebalance: what the load itself brings.
+    silences_s : sequence of float
+        Longest silence of any partition in s, for each rebalance in turn; comings and goings alternate.
+    """
 
     seed: int
     rate: float
+    each_s: float
     rebalances: int
+    told_per_s: float
+    metrics_per_s: float
+    lag: int
     quiet_s: float
-    """Longest silence of the same length of time without a rebalance: what the load itself brings."""
     silences_s: Sequence[float]
-    reps: int
 
     @property
     def longest_s(self) -> float:
@@ -74,45 +94,41 @@ class Ears:
         return round(longest_s, 2)
 
 
-async def run(seed: int, rebalances: int, rate: float, **chosen: str) -> Report:
-    """Force so many rebalances of the controllers while a fleet brings `rate` reps a second."""
-    async with prepared(None, **chosen) as ground, oracle.log_of(ground.stack) as log:
-        settings = FleetSettings(
-            machines=max(40, round(rate / 2)),
-            seed=seed,
-            run=f"rebalances-{seed}",
-            reps_per_s=rate,
-            max_s=WARM_UP_S + (rebalances + 3) * EACH_S + 60.0,
-        )
-        at_machines = ground.stack.settings(mqtt_url=ground.at_machines.url)
-        fleet: Fleet[Any] = Fleet(settings, wiring.machine_connect(at_machines), now_ms=wiring.wall_clock_ms)
-        ears = Ears(log)
-        training, listening = asyncio.create_task(fleet.run()), asyncio.create_task(ears.listen())
-        try:
+async def run(seed: int, rebalances: int, rate: float, each_s: float, *, instances: bool) -> Report:
+    """Force so many rebalances of the controllers while `rate` reps a second come in."""
+    chosen = {} if instances else {"instance": ""}
+    cues = tape.recorded(seed, MACHINES, REPS_A_LAP)
+    async with prepared(chosen, at_work=AT_WORK, guests=GUESTS) as ground, oracle.log_of(ground.stack) as log:
+        ears, teller = Ears(log), Teller(tape.laps(cues), tape.into_log(log))
+        teller.reps_per_s = rate
+        async with beside(teller.run(), ears.listen()):
             await asyncio.sleep(WARM_UP_S)
             ears.take()
-            await asyncio.sleep(EACH_S)
+            await asyncio.sleep(each_s)
             quiet_s = ears.take()
-            silences_s = [await _one(ground, ears) for _ in range(rebalances)]
-        finally:
-            listening.cancel()
-            fleet.finish()
-            await asyncio.gather(training, listening, return_exceptions=True)
-    return Report(
-        seed=seed,
-        rate=rate,
-        rebalances=rebalances,
-        quiet_s=quiet_s,
-        silences_s=silences_s,
-        reps=fleet.ledger.reps_published,
-    )
+            metric, reps, start_s = await from_now(log, METRIC), teller.reps, time.monotonic()
+            silences_s = [await _one(ground, ears, each_s) for _ in range(rebalances)]
+            seconds = time.monotonic() - start_s
+            return Report(
+                seed=seed,
+                rate=rate,
+                each_s=each_s,
+                rebalances=rebalances,
+                told_per_s=round((teller.reps - reps) / seconds, 1),
+                metrics_per_s=round(await metric.count() / seconds, 1),
+                lag=(await lags(log, ground.stack.log.address))[CONTROL].records,
+                quiet_s=quiet_s,
+                silences_s=silences_s,
+            )
 
 
-async def _one(ground: Ground, ears: Ears) -> float:
-    guest, start_s = ground.workers[GUEST], time.monotonic()
+async def _one(ground: Ground, ears: Ears, each_s: float) -> float:
+    """Let the guest come or go, and listen until `each_s` after it has: to start takes long beside so much work."""
+    guest = ground.workers[GUEST]
     if guest.is_wanted:
         await guest.stop()
     else:
         guest.is_wanted = True
-    await asyncio.sleep(max(0.0, EACH_S - (time.monotonic() - start_s)))
+        await ground.answer()
+    await asyncio.sleep(each_s)
     return ears.take()

@@ -40,7 +40,7 @@ class Worker:
     def look(self) -> None:
         """Start it if it should run and does not; note what it holds if it does."""
         if self.child.is_running:
-            self.peak_bytes = max(self.peak_bytes, _peak(self.child.pid))
+            self.peak_bytes = max(self.peak_bytes, peak(self.child.pid))
             self._ended_s = time.monotonic()
         elif self.is_wanted and time.monotonic() - self._ended_s >= PAUSE_S:
             self._note_end()
@@ -72,7 +72,8 @@ class Worker:
         self._is_ours = False
 
 
-def _peak(pid: int) -> int:
+def peak(pid: int) -> int:
+    """Return the most memory that a process has held so far, in bytes; 0 if it is gone."""
     try:
         return peak_bytes(pid)
     except (OSError, IndexError):  # it ended while we looked

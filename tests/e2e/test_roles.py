@@ -71,12 +71,3 @@ async def test_a_role_that_waits_for_kafka_ends_when_it_is_told_to_and_by_itself
         finally:
             await patient.stop()
             await stopped.stop()
-
-
-async def test_a_role_whose_log_is_gone_for_long_ends_by_itself() -> None:
-    async with stack.servers() as servers, running(servers.role("control", 0, stall_s="3")) as child:
-        await servers.log.process.kill()
-        async with asyncio.timeout(90):
-            while child.is_running:
-                await asyncio.sleep(0.1)
-        assert child.status == 1

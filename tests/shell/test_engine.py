@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,10 +43,20 @@ class Brittle:
         self.busy = 0
         self.subscribe = log.subscribe
         self.read = log.read
-        self.bounds = log.bounds
+        self.is_away = False
+        self.refusals = 0
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        if self.is_away:
+            self.refusals += 1
+            raise Busy("away")
+        return await self._log.bounds(topic)
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         await self._write("outputs", lambda: self._log.append(records))
+
+    async def append_all_the_same(self, records: Sequence[NewRecord]) -> None:
+        await self._log.append(records)
 
     async def checkpoint(
         self, topic: str, number: int, entries: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
@@ -57,7 +67,7 @@ class Brittle:
         return await self._log.offset_at(topic, number, time_ms)
 
     async def _write(self, what: str, write: Callable[[], Awaitable[T]]) -> T:
-        if self.busy > 0:
+        if self.busy > 0 or self.is_away:
             self.busy -= 1
             raise Busy("not now")
         if len(self.writes) == self.kill_before:
@@ -401,6 +411,26 @@ async def test_e8_an_engine_whose_log_stays_away_when_it_starts_ends_the_process
         with pytest.raises(ExceptionGroup) as failed:
             await engine.run(asyncio.Event())
         assert failed.group_contains(BrokenPromise, match="not in its group")
+
+
+async def test_e8_a_log_that_is_away_ends_nobody_however_long_and_what_waited_is_done_when_it_is_back(
+    log: Brittle,
+) -> None:
+    engine, stop = Engine(Tally(), log, Counts(), EngineSettings(checkpoint_s=0.01, stall_s=0.01)), asyncio.Event()
+    running = asyncio.create_task(engine.run(stop))
+    await until(lambda: now(engine.ready))
+    log.is_away = True
+    await log.append_all_the_same(INPUT)
+    await until(lambda: now(log.refusals >= 3))  # each would have ended it
+    assert not running.done()
+    log.is_away = False
+    await until(lambda: is_covered(log))
+    stop.set()
+    await running
+
+
+async def now(answer: bool) -> bool:
+    return answer
 
 
 async def test_e8_a_stop_finishes_what_was_taken_and_checkpoints_it(log: Brittle) -> None:
