@@ -91,6 +91,10 @@ class Heard:
                 names = (header(record, "ce_id") or "" for record in records)
                 self._there.update(name for name in names if name in self._said)
                 self._next[number] = records[-1].offset + 1
+        return self.missing()
+
+    def missing(self) -> dict[str, Lag]:
+        """Tell how much was missing when it was last read."""
         return {TELEMETRY: Lag(len(self._said) - len(self._there), len(self._said))}
 
 

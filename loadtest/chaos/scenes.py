@@ -13,7 +13,7 @@ import msgspec
 from loadtest import oracle
 from loadtest.chaos import backlog, tally, tape
 from loadtest.chaos.buttons import Buttons, Presses
-from loadtest.chaos.eyes import CatchUp, Eyes, Heard
+from loadtest.chaos.eyes import CatchUp, Eyes, Heard, Moment
 from loadtest.chaos.ground import WORKERS, Ground, beside, prepared
 from loadtest.chaos.lags import CONTROL, GROUPS, HISTORY
 from loadtest.chaos.tally import Tally
@@ -210,8 +210,9 @@ async def log_away(seed: int, seconds: float, rate: float, chosen: Mapping[str, 
         at_machines = on.ground.stack.settings(mqtt_url=on.ground.at_machines.url)
         kept = KeptOnDisk(on.ground.stack.folder / "machines.sqlite")
         fleet: Fleet[Any] = Fleet(settings, wiring.machine_connect(at_machines), now_ms=wiring.wall_clock_ms, kept=kept)
-        on.eyes.also = Heard(on.log, fleet.ledger.published).lag
-        tasks.create_task(fleet.run())
+        heard = Heard(on.log, fleet.ledger.published)
+        on.eyes.also = heard.lag
+        training = tasks.create_task(fleet.run())
         arrival = await on.arrival((TELEMETRY, CONTROL, HISTORY))
         kafka = on.ground.servers["kafka"]
         on.buttons.phase = "away"
@@ -220,8 +221,10 @@ async def log_away(seed: int, seconds: float, rate: float, chosen: Mapping[str, 
         on.buttons.phase = "catch-up"
         await kafka.start()
         back_s = time.monotonic()
+        on.eyes.moments.append(Moment(back_s, heard.missing()))  # the next look may find half of it done
         await on.until_caught_up(arrival)
         fleet.finish()
+        await training
         await on.rest((TELEMETRY,))
         said = {name: kind == "rep" for name, kind in fleet.ledger.published.items()}
         return await on.account(
