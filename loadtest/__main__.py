@@ -158,6 +158,33 @@ def rebalances(
 
 
 @app.command()
+def soak(
+    reps: Annotated[int, typer.Option(min=10_000, help="How many to let through.")] = 10_000_000,
+    seed: Seed = 0,
+    trace: Annotated[bool, typer.Option("--trace", help="Name the lines that hold more at the end; slow.")] = False,
+    report: Report = None,
+) -> None:
+    """Millions of reps through one process; exit 1 if its memory grows by more than 1 %, or one is lost or doubled."""
+    from loadtest.soak import soak as soaking  # noqa: PLC0415 - not needed for anything else here
+    from loadtest.soak.memory import Sample  # noqa: PLC0415
+
+    logs.configure("console", "error", role="soak")
+
+    def told(sample: Sample) -> None:
+        rate = sample.reps / sample.at_s if sample.at_s else 0.0
+        _console.print(f"{sample.reps} reps, {sample.rss_bytes / 1e6:.1f} MB, {rate:.0f} reps a second")
+
+    done = asyncio.run(soaking.run(reps, seed, told, is_traced=trace))
+    if report is not None:
+        done.write(report)
+    for name, value in msgspec.structs.asdict(done).items():
+        if name not in {"samples", "grown", "host"}:
+            _console.print(f"{name} {value}", markup=False)
+    _console.print(*done.grown, sep="\n", markup=False)
+    raise typer.Exit(not done.is_good)
+
+
+@app.command()
 def sabotage() -> None:
     """Take each promise out of a copy of the sources; exit 1 if no test notices one."""
     from loadtest.chaos import sabotage as spoiling  # noqa: PLC0415 - not needed for anything else here

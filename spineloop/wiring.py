@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from adaptors import broker_watch, kafka_erasure, kafka_topics, mqtt_client, sqlite_erasure
 from adaptors import history as histories
@@ -30,6 +31,7 @@ from adaptors.points import Point
 from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
+from adaptors.sqlite_writer import Tidying
 from dashboards.live.server import Page, PageSettings
 from ingest.arrival import Message
 from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
@@ -45,7 +47,7 @@ from streams.core.meters import Meters
 from streams.core.planning import Planner
 from streams.core.policy import Policy, digest
 from streams.core.records import Record
-from streams.core.topics import COMMAND
+from streams.core.topics import COMMAND, LOG_TOPICS
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
 from streams.stretch import Readable
@@ -63,6 +65,9 @@ DOWNLINK = "downlink"
 HEARTBEAT_MS = 1_000
 """How often a worker tells its group that it lives, in ms. The answer tells it that partitions are shared out anew, so
 this is most of their silence then; the default of 3 s alone would be longer than that may last."""
+
+SHORT_TIDYING_S = 5.0
+"""How often a log that keeps little is rid of what it need not keep, in s."""
 
 HISTORY_PATIENCE_MS = 250
 """History waits a second for a batch to grow anyway, and a fetch for each single record costs it and Kafka dearly."""
@@ -115,6 +120,16 @@ async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
             patience_ms=HISTORY_PATIENCE_MS if role == "history" else 0,
         ) as log:
             yield log
+
+
+@asynccontextmanager
+async def open_short_log(folder: Path, kept_ms: int, now_ms: Callable[[], int]) -> AsyncIterator[Log]:
+    """Open an embedded log that forgets everything so long after it was said, by the caller's clock."""
+    topics = {name: replace(topic, retention_ms=kept_ms) for name, topic in LOG_TOPICS.items()}
+    async with open_sqlite_log(
+        folder / "log.db", 4, topics=topics, tidying=Tidying(every_s=SHORT_TIDYING_S), now_ms=now_ms
+    ) as log:
+        yield log
 
 
 @asynccontextmanager
@@ -262,7 +277,7 @@ def _pace(settings: Settings) -> EngineSettings:
     return EngineSettings(checkpoint_s=settings.checkpoint_s, stall_s=settings.stall_s)
 
 
-def history(settings: Settings, log: Log, sink: Sink, meters: Meters) -> Role:
+def history(settings: Settings, log: Log, sink: histories.Sink, meters: Meters) -> Role:
     """Keep metrics and commands."""
     deliveries = [
         Delivery(
