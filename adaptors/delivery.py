@@ -120,12 +120,13 @@ class Delivery:
         self._meters = meters
         self._delivered = self._refused = 0
         self._in_hand = 0
+        self._is_refused = False
         self._subscription: Subscription | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether it is a member of its group."""
-        return self._subscription is not None
+        """Whether it is a member of its group, and its last call was not refused."""
+        return self._subscription is not None and not self._is_refused
 
     def progress(self) -> int:
         """Return how many records were delivered and calls refused so far; while there is lag, it grows, or we hang.
@@ -197,14 +198,18 @@ class Delivery:
         """Repeat a call for as long as it is refused; raise Busy only if it still is once `stop` is set."""
         for attempt in count():
             try:
-                return await call()
+                done = await call()
             except Busy as busy:
                 self._refused += 1
+                self._is_refused = True
                 self._meters.count("spineloop_busy_total", component=self.group)
                 if stop.is_set():
                     raise
                 wait_s = retry_s(self._pace, attempt, self._dice())
                 _log.warning("refused for now", group=self.group, why=str(busy), attempt=attempt, retry_s=wait_s)
+            else:
+                self._is_refused = False
+                return done
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
         raise AssertionError("count() has no end")

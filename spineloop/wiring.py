@@ -39,7 +39,7 @@ from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex, event_filter
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
-from spineloop.watchdog import watched
+from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise, Busy
@@ -47,7 +47,7 @@ from streams.core.meters import Meters
 from streams.core.planning import Planner
 from streams.core.policy import Policy, digest
 from streams.core.records import Record
-from streams.core.topics import COMMAND, LOG_TOPICS
+from streams.core.topics import COMMAND, LOG_TOPICS, TELEMETRY
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
 from streams.stretch import Readable
@@ -84,7 +84,14 @@ class Role(msgspec.Struct, frozen=True):
     is_ready: Callable[[], bool]
 
 
-class Sink(histories.Sink, Protocol):
+class Kept(histories.Sink, Protocol):
+    """A history that tells whether it is there."""
+
+    async def ping(self) -> None:
+        """Return if it is there. Raises Busy."""
+
+
+class Sink(Kept, Protocol):
     """A history that can also be asked, for the report of a demo."""
 
     async def count(self, measurement: str) -> int:
@@ -252,7 +259,8 @@ def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
         now_ms=wall_clock_ms,
         settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
     )
-    return Role("ingest", bridge.run, lambda: bridge.ready)
+    needs = Needs(partial(log.bounds, TELEMETRY))
+    return Role("ingest", _beside(bridge.run, needs.keep_asking), lambda: bridge.ready and needs.answer)
 
 
 def stages(settings: Settings, chosen: Policy | None = None) -> tuple[Controller, Planner]:
@@ -277,17 +285,22 @@ def _pace(settings: Settings) -> EngineSettings:
     return EngineSettings(checkpoint_s=settings.checkpoint_s, stall_s=settings.stall_s)
 
 
-def history(settings: Settings, log: Log, sink: histories.Sink, meters: Meters) -> Role:
+def history(settings: Settings, log: Log, sink: Kept, meters: Meters) -> Role:
     """Keep metrics and commands."""
     deliveries = [
-        Delivery(
-            log,
-            topic,
-            group,
-            History(sink, log, meters).store,
-            pace=histories.PACE,
-            dice=random.random,
-            meters=meters,
+        Watched(
+            Delivery(
+                log,
+                topic,
+                group,
+                History(sink, log, meters).store,
+                pace=histories.PACE,
+                dice=random.random,
+                meters=meters,
+            ),
+            settings.stall_s,
+            meters,
+            sink.ping,
         )
         for topic, group in histories.GROUPS.items()
     ]
@@ -295,7 +308,7 @@ def history(settings: Settings, log: Log, sink: histories.Sink, meters: Meters) 
     async def run(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             for delivery in deliveries:
-                tasks.create_task(watched(delivery, stop, settings.stall_s, meters))
+                tasks.create_task(delivery.run(stop))
 
     return Role("history", run, lambda: all(delivery.ready for delivery in deliveries))
 
@@ -305,14 +318,15 @@ def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
     sender = Sender(connect(settings, settings.downlink_client_id), meters, now_ms=wall_clock_ms)
     effect = Downlink(sender, log, meters).deliver
     delivery = Delivery(log, COMMAND, DOWNLINK, effect, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
+    watched = Watched(delivery, settings.stall_s, meters, sender.connected)
 
     async def run(stop: asyncio.Event) -> None:
         try:
-            await watched(delivery, stop, settings.stall_s, meters)
+            await watched.run(stop)
         finally:
             await sender.close()
 
-    return Role("downlink", run, lambda: delivery.ready)
+    return Role("downlink", run, lambda: watched.ready)
 
 
 def reflex(settings: Settings, meters: Meters) -> Role:
@@ -423,15 +437,24 @@ def _watching_the_broker(role: Role, settings: Settings, meters: Meters) -> Role
         except BrokenPromise as refused:
             _log.warning("broker is not watched", why=str(refused))
 
-    async def run(stop: asyncio.Event) -> None:
-        watching = asyncio.create_task(watch(), name="broker watch")
-        try:
-            await role.run(stop)
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+    return Role(role.name, _beside(role.run, watch), role.is_ready)
 
-    return Role(role.name, run, role.is_ready)
+
+Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def _beside(run: Run, other: Callable[[], Coroutine[Any, Any, None]]) -> Run:
+    """Do something else as long as a role runs; that it ends is no reason to stop."""
+
+    async def both(stop: asyncio.Event) -> None:
+        beside = asyncio.create_task(other())
+        try:
+            await run(stop)
+        finally:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+
+    return both
 
 
 WITH_LOG: Mapping[str, Callable[[Settings, Log, Meters], Role]] = {

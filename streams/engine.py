@@ -27,6 +27,10 @@ POLL_PAUSE_S = 0.005
 record alone costs twenty times as much as one of many: in fetching, in arrays of one, in a write of its own. What comes
 within so short a time goes together; the first record after a silence waits for nothing."""
 
+LOOK_S = 1.0
+ANSWER_S = 3.0
+"""Pause between two looks at the lag, and longest wait for the answer. Without one nothing can be done: not ready."""
+
 QUARANTINES = 5
 QUARANTINE_WINDOW_S = 60.0
 """So many keys quarantined within so many seconds stop the process: the release is bad, not the data."""
@@ -68,11 +72,12 @@ class Engine:
         self._tasks: asyncio.TaskGroup | None = None
         self._quarantined: deque[float] = deque(maxlen=QUARANTINES)
         self._progressed_s = time.monotonic()
+        self._is_ready = False
 
     @property
     def ready(self) -> bool:
-        """Whether it is a member of its group, with what it was assigned restored."""
-        return self._subscription is not None
+        """Whether the log answers, and all that the group assigned to us is restored."""
+        return self._is_ready
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what was taken and write a last checkpoint.
@@ -96,6 +101,7 @@ class Engine:
                     await self.revoked(tuple(self._partitions))
         finally:
             self._subscription = self._tasks = None
+            self._is_ready = False
 
     async def _join(self, stop: asyncio.Event, stops: AsyncExitStack) -> Subscription | None:
         """Become a member of the group; None if told to stop before. A log that is away for long is a stall (E8)."""
@@ -188,15 +194,20 @@ class Engine:
         """Return the records that are not dealt with; at least 1 while the log can't tell, for then nothing moves."""
         waiting = sum(partition.waiting for partition in self._partitions.values())
         try:
-            return waiting + sum((await subscription.lag()).values())
+            async with asyncio.timeout(ANSWER_S):  # it waits while partitions are shared out or restored
+                lag = waiting + sum((await subscription.lag()).values())
+        except TimeoutError:
+            lag, self._is_ready = waiting + 1, False
         except Busy as busy:
             self._count_busy(busy)
-            return waiting + 1
+            lag, self._is_ready = waiting + 1, False
+        else:
+            self._is_ready = True
+        return lag
 
     async def _watch(self, subscription: Subscription) -> None:
         """End the process when there is lag and nothing moves (E8): a stall becomes a restart."""
         while True:
-            await asyncio.sleep(1.0)
             lag = await self._lag(subscription)
             self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
             if lag == 0:
@@ -205,3 +216,4 @@ class Engine:
                 raise BrokenPromise(
                     f"{self._stage.name}: {lag} records of lag, no progress in {self._settings.stall_s} s"
                 )
+            await asyncio.sleep(LOOK_S)

@@ -121,6 +121,9 @@ class Passage:
         self._news.set()
         return ()
 
+    async def ping(self) -> None:
+        """Be there."""
+
     def now_ms(self) -> int:
         """Tell the time of the log: that of the last message."""
         return self.at_ms
