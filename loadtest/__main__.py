@@ -185,6 +185,26 @@ def soak(
 
 
 @app.command()
+def drain(
+    seed: Seed = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each role is told to end.")] = 3,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 60.0,
+    report: Report = None,
+) -> None:
+    """End each role under load, and while a server is away; exit 1 if one takes 10 s, or does anything again."""
+    from loadtest import drain as draining  # noqa: PLC0415 - starts servers; not needed for anything else here
+
+    done = asyncio.run(draining.run(seed, rounds, rate))
+    if report is not None:
+        done.write(report)
+    for one in done.drains:
+        where = "under load" if one.away is None else f"without an answer of the {one.away}"
+        _console.print(f"{one.role} {where}: {one.took_s} s, status {one.status}", markup=False)
+    _console.print(f"reps {done.reps}, done again {done.again}", markup=False)
+    raise typer.Exit(not done.is_good)
+
+
+@app.command()
 def sabotage() -> None:
     """Take each promise out of a copy of the sources; exit 1 if no test notices one."""
     from loadtest.chaos import sabotage as spoiling  # noqa: PLC0415 - not needed for anything else here
