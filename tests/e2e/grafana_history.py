@@ -139,10 +139,11 @@ async def publish(link: Any, message: Telemetry) -> None:
 
 
 async def everything_written(found: Filled) -> None:
-    """Wait until history has what came last: the dead letter, the weeks of the patient, a refusal of its own."""
+    """Wait for what comes last in history: dead letter, invalid rep, weeks of the patient, a refusal of its own."""
     last = [
         'SELECT "increase" FROM "raw"."meter" WHERE "name" = \'spineloop_dead_letters_total\'',
         'SELECT "increase" FROM "raw"."meter" WHERE "component" =~ /^history-/',
+        'SELECT "load_N" FROM "raw"."rep" WHERE "valid" = false',
         'SELECT "extension_flexion_ratio" FROM "raw"."patient" WHERE "patient" = \'acme/p1\'',
     ]
     for influxql in last:
