@@ -166,13 +166,18 @@ def soak(
 ) -> None:
     """Millions of reps through one process; exit 1 if its memory grows by more than 1 %, or one is lost or doubled."""
     from loadtest.soak import soak as soaking  # noqa: PLC0415 - not needed for anything else here
-    from loadtest.soak.memory import Sample  # noqa: PLC0415
+    from loadtest.soak.memory import Sample, growth_pct  # noqa: PLC0415
 
     logs.configure("console", "error", role="soak")
 
+    seen: list[Sample] = []
+
     def told(sample: Sample) -> None:
+        seen.append(sample)
+        warm = [one for one in seen if one.reps >= soaking.WARM_UP * sample.reps]
+        grown = f", {growth_pct(warm):+.2f} % since a tenth of them" if len(warm) > 2 else ""  # noqa: PLR2004 - a line
         rate = sample.reps / sample.at_s if sample.at_s else 0.0
-        _console.print(f"{sample.reps} reps, {sample.rss_bytes / 1e6:.1f} MB, {rate:.0f} reps a second")
+        _console.print(f"{sample.reps} reps, {sample.rss_bytes / 1e6:.1f} MB, {rate:.0f} reps a second{grown}")
 
     done = asyncio.run(soaking.run(reps, seed, told, is_traced=trace))
     if report is not None:

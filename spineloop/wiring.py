@@ -395,12 +395,24 @@ def process(name: str, settings: Settings, meters: Meters) -> Role:
     return Role(name, run, lambda: bool(begun) and begun[0].is_ready())
 
 
+async def _expire(limit: asyncio.Timeout, stop: asyncio.Event) -> None:
+    await stop.wait()
+    limit.reschedule(asyncio.get_running_loop().time())
+
+
 async def _patiently(stop: asyncio.Event, limit_s: float, open_once: Callable[[], Awaitable[Role]]) -> Role | None:
     """Open as soon as it can be; None if told to stop before. Raises BrokenPromise when it took too long."""
     start_s = time.monotonic()
     while not stop.is_set():
         try:
-            return await open_once()
+            async with asyncio.timeout(None) as limit:
+                stopping = asyncio.create_task(_expire(limit, stop))
+                try:
+                    return await open_once()
+                finally:
+                    stopping.cancel()
+        except TimeoutError:  # a server that does not answer keeps nobody from ending
+            return None
         except Busy as busy:
             waited_s = time.monotonic() - start_s
             if waited_s > limit_s:
