@@ -5,8 +5,8 @@ Effects must therefore be idempotent.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,9 @@ from streams.core.records import Record
 
 IDLE_POLL_S = 0.2
 """Longest wait for a first record in s, and so the longest that an idle delivery takes to notice that it shall end."""
+
+FINISH_S = 4.0
+"""Longest time for the batch in hand once we are told to stop, in s; a process that ends has 10 s for everything."""
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -120,12 +123,13 @@ class Delivery:
         self._meters = meters
         self._delivered = self._refused = 0
         self._in_hand = 0
+        self._is_refused = False
         self._subscription: Subscription | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether it is a member of its group."""
-        return self._subscription is not None
+        """Whether it is a member of its group, and its last call was not refused."""
+        return self._subscription is not None and not self._is_refused
 
     def progress(self) -> int:
         """Return how many records were delivered and calls refused so far; while there is lag, it grows, or we hang.
@@ -140,12 +144,12 @@ class Delivery:
         return self._in_hand + sum(waiting.values())
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Deliver until `stop` is set, then finish the batch in hand; if it is refused then, leave it undone.
+        """Deliver until `stop` is set, then finish the batch in hand; one that is refused or takes long is left undone.
 
         A cancellation leaves the batch at once. Either way the position of what is not done has not moved.
         """
         try:
-            async with AsyncExitStack() as stack:
+            async with AsyncExitStack() as stack, _until_stopped(stop):
                 join = self._log.subscribe
                 subscription = await self._patiently(
                     stop, lambda: stack.enter_async_context(join(self._topic, self.group))
@@ -153,6 +157,10 @@ class Delivery:
                 self._subscription = subscription
                 while not stop.is_set():
                     await self._deliver(stop, subscription, await self._gather(stop, subscription))
+        except TimeoutError:
+            if not stop.is_set():
+                raise
+            _log.warning("stopped before the last batch was delivered", group=self.group, limit_s=FINISH_S)
         except Busy as busy:
             if not stop.is_set():
                 raise  # closing the subscription was refused
@@ -197,14 +205,35 @@ class Delivery:
         """Repeat a call for as long as it is refused; raise Busy only if it still is once `stop` is set."""
         for attempt in count():
             try:
-                return await call()
+                done = await call()
             except Busy as busy:
                 self._refused += 1
+                self._is_refused = True
                 self._meters.count("spineloop_busy_total", component=self.group)
                 if stop.is_set():
                     raise
                 wait_s = retry_s(self._pace, attempt, self._dice())
                 _log.warning("refused for now", group=self.group, why=str(busy), attempt=attempt, retry_s=wait_s)
+            else:
+                self._is_refused = False
+                return done
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), wait_s)
         raise AssertionError("count() has no end")
+
+
+@asynccontextmanager
+async def _until_stopped(stop: asyncio.Event) -> AsyncIterator[None]:
+    """Raise TimeoutError when a block goes on for too long after `stop` was set."""
+
+    async def watch(limit: asyncio.Timeout) -> None:
+        await stop.wait()
+        limit.reschedule(asyncio.get_running_loop().time() + FINISH_S)
+
+    async with asyncio.timeout(None) as limit:
+        watching = asyncio.create_task(watch(limit))
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})

@@ -60,6 +60,7 @@ class Sender:
     ) -> None:
         self._connect, self._meters, self._now_ms = connect, meters, now_ms
         self._connection: Connection | None = None
+        self._connecting = asyncio.Lock()
         self._seen: dict[str, None] = {}
 
     async def send(self, orders: Sequence[Order]) -> None:
@@ -76,7 +77,7 @@ class Sender:
         """
         if not orders:
             return
-        connection = await self._connected()
+        connection = await self.connected()
         turns = [self._send_in_turn(connection, turn) for turn in _by_machine(orders)]
         failures = [failure for failure in await asyncio.gather(*turns, return_exceptions=True) if failure is not None]
         if failures:
@@ -87,10 +88,12 @@ class Sender:
         if self._connection is not None:
             await self._connection.close()
 
-    async def _connected(self) -> Connection:
-        if self._connection is None or self._connection.lost is not None:
-            self._connection = await self._connect()
-        return self._connection
+    async def connected(self) -> Connection:
+        """Return the connection, made anew if there is none. Raises Busy and Refused."""
+        async with self._connecting:  # two with one client id would throw each other out
+            if self._connection is None or self._connection.lost is not None:
+                self._connection = await self._connect()
+            return self._connection
 
     async def _send_in_turn(self, connection: Connection, turn: Sequence[Order]) -> None:
         for order in turn:

@@ -116,6 +116,10 @@ class InfluxHistory:
                 await asyncio.sleep(0)
         return rejected + await self._send(lines)
 
+    async def ping(self) -> None:
+        """Ask whether the server is there."""
+        await self._is_1x()
+
     async def count(self, measurement: str) -> int:
         """Return how many points a measurement has, if at least one of its fields is in each of them."""
         series = await self._query(f"SELECT COUNT(*) {self._from(measurement)}")

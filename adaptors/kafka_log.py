@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from adaptors import kafka_clients
-from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster, running, within
+from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster, running, running_together, within
 from adaptors.kafka_lane import Lane
 from adaptors.kafka_subscription import KafkaSubscription, Listener, as_records
 from adaptors.kafka_topics import check_topics
@@ -71,11 +71,10 @@ async def open_kafka_log(
         security=security,
     )
     partitions = await check_topics(cluster, topics)
-    async with (
-        running(kafka_clients.producer(cluster, batch_bytes=PRODUCER_BATCH_BYTES), timeout_s) as records,
-        running(kafka_clients.producer(cluster, batch_bytes=STATE_MAX_BATCH_BYTES), timeout_s) as states,
-        running(kafka_clients.consumer(cluster), timeout_s) as offsets,
-    ):
+    records = kafka_clients.producer(cluster, batch_bytes=PRODUCER_BATCH_BYTES)
+    states = kafka_clients.producer(cluster, batch_bytes=STATE_MAX_BATCH_BYTES)
+    offsets = kafka_clients.consumer(cluster)
+    async with running_together((records, states, offsets), timeout_s):
         log = KafkaLog(cluster, topics, partitions, records=records, states=states, offsets=offsets)
         try:
             yield log

@@ -98,6 +98,10 @@ class SqliteHistory:
             rejected += await self._run(partial(self._write, start, points[start : start + ROWS_PER_TRANSACTION]))
         return rejected
 
+    async def ping(self) -> None:
+        """Ask whether the file can be read."""
+        await self._read("SELECT 1 FROM point WHERE measurement = ? LIMIT 1", "rep")
+
     async def count(self, measurement: str) -> int:
         """Return how many points a measurement has."""
         rows = await self._read("SELECT count(*) FROM point WHERE measurement = ?", measurement)

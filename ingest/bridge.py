@@ -28,7 +28,7 @@ MAX_KNOWN = 100_000
 LOG_PAUSE_S = 0.2
 """Pause between two tries of a batch that the log refused for now."""
 
-FINISH_S = 5.0
+FINISH_S = 4.0
 """Longest time for the batches in hand once we are told to stop; a process that ends has 10 s for everything."""
 
 _log = structlog.get_logger()

@@ -184,6 +184,58 @@ def outage(
 
 
 @app.command()
+def soak(
+    reps: Annotated[int, typer.Option(min=10_000, help="How many to let through.")] = 10_000_000,
+    seed: Seed = 0,
+    trace: Annotated[bool, typer.Option("--trace", help="Name the lines that hold more at the end; slow.")] = False,
+    report: Report = None,
+) -> None:
+    """Millions of reps through one process; exit 1 if its memory grows by more than 1 %, or one is lost or doubled."""
+    from loadtest.soak import soak as soaking  # noqa: PLC0415 - not needed for anything else here
+    from loadtest.soak.memory import Sample, growth_pct  # noqa: PLC0415
+
+    logs.configure("console", "error", role="soak")
+
+    seen: list[Sample] = []
+
+    def told(sample: Sample) -> None:
+        seen.append(sample)
+        warm = [one for one in seen if one.reps >= soaking.WARM_UP * sample.reps]
+        grown = f", {growth_pct(warm):+.2f} % since a tenth of them" if len(warm) > 2 else ""
+        rate = sample.reps / sample.at_s if sample.at_s else 0.0
+        _console.print(f"{sample.reps} reps, {sample.rss_bytes / 1e6:.1f} MB, {rate:.0f} reps a second{grown}")
+
+    done = asyncio.run(soaking.run(reps, seed, told, is_traced=trace))
+    if report is not None:
+        done.write(report)
+    for name, value in msgspec.structs.asdict(done).items():
+        if name not in {"samples", "grown", "host"}:
+            _console.print(f"{name} {value}", markup=False)
+    _console.print(*done.grown, sep="\n", markup=False)
+    raise typer.Exit(not done.is_good)
+
+
+@app.command()
+def drain(
+    seed: Seed = 0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each role is told to end.")] = 3,
+    rate: Annotated[float, typer.Option(min=1.0, help="Reps a second of the fleet.")] = 60.0,
+    report: Report = None,
+) -> None:
+    """End each role under load, and while a server is away; exit 1 if one takes 10 s, or does anything again."""
+    from loadtest import drain as draining  # noqa: PLC0415 - starts servers; not needed for anything else here
+
+    done = asyncio.run(draining.run(seed, rounds, rate))
+    if report is not None:
+        done.write(report)
+    for one in done.drains:
+        where = "under load" if one.away is None else f"without an answer of the {one.away}"
+        _console.print(f"{one.role} {where}: {one.took_s} s, status {one.status}", markup=False)
+    _console.print(f"reps {done.reps}, done again {done.again}", markup=False)
+    raise typer.Exit(not done.is_good)
+
+
+@app.command()
 def sabotage() -> None:
     """Take each promise out of a copy of the sources; exit 1 if no test notices one."""
     from loadtest.chaos import sabotage as spoiling  # noqa: PLC0415 - not needed for anything else here

@@ -29,7 +29,7 @@ async def run(roles: Sequence[Role], settings: Settings, exposition: Exposition,
         exposition,
         settings.http_host,
         settings.http_port,
-        lambda: all(role.is_ready() for role in roles),
+        lambda: not stop.is_set() and all(role.is_ready() for role in roles),
         settings.http_token,
     )
     async with served_here, wiring.meter_history(_name(roles), settings, exposition) as told:

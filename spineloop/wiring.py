@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from adaptors import broker_watch, kafka_erasure, kafka_topics, mqtt_client, sqlite_erasure
 from adaptors import history as histories
@@ -30,6 +31,7 @@ from adaptors.points import Point
 from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
+from adaptors.sqlite_writer import Tidying
 from dashboards.live.server import Page, PageSettings
 from ingest.arrival import Message
 from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
@@ -37,7 +39,7 @@ from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex, event_filter
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
-from spineloop.watchdog import watched
+from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
 from streams.core.errors import BrokenPromise, Busy
@@ -45,7 +47,7 @@ from streams.core.meters import Meters
 from streams.core.planning import Planner
 from streams.core.policy import Policy, digest
 from streams.core.records import Record
-from streams.core.topics import COMMAND
+from streams.core.topics import COMMAND, LOG_TOPICS, TELEMETRY
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
 from streams.stretch import Readable
@@ -64,6 +66,9 @@ HEARTBEAT_MS = 1_000
 """How often a worker tells its group that it lives, in ms. The answer tells it that partitions are shared out anew, so
 this is most of their silence then; the default of 3 s alone would be longer than that may last."""
 
+SHORT_TIDYING_S = 5.0
+"""How often a log that keeps little is rid of what it need not keep, in s."""
+
 HISTORY_PATIENCE_MS = 250
 """History waits a second for a batch to grow anyway, and a fetch for each single record costs it and Kafka dearly."""
 
@@ -79,7 +84,14 @@ class Role(msgspec.Struct, frozen=True):
     is_ready: Callable[[], bool]
 
 
-class Sink(histories.Sink, Protocol):
+class Kept(histories.Sink, Protocol):
+    """A history that tells whether it is there."""
+
+    async def ping(self) -> None:
+        """Return if it is there. Raises Busy."""
+
+
+class Sink(Kept, Protocol):
     """A history that can also be asked, for the report of a demo."""
 
     async def count(self, measurement: str) -> int:
@@ -115,6 +127,16 @@ async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
             patience_ms=HISTORY_PATIENCE_MS if role == "history" else 0,
         ) as log:
             yield log
+
+
+@asynccontextmanager
+async def open_short_log(folder: Path, kept_ms: int, now_ms: Callable[[], int]) -> AsyncIterator[Log]:
+    """Open an embedded log that forgets everything so long after it was said, by the caller's clock."""
+    topics = {name: replace(topic, retention_ms=kept_ms) for name, topic in LOG_TOPICS.items()}
+    async with open_sqlite_log(
+        folder / "log.db", 4, topics=topics, tidying=Tidying(every_s=SHORT_TIDYING_S), now_ms=now_ms
+    ) as log:
+        yield log
 
 
 @asynccontextmanager
@@ -237,7 +259,8 @@ def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
         now_ms=wall_clock_ms,
         settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
     )
-    return Role("ingest", bridge.run, lambda: bridge.ready)
+    needs = Needs(partial(log.bounds, TELEMETRY))
+    return Role("ingest", _beside(bridge.run, needs.keep_asking), lambda: bridge.ready and needs.answer)
 
 
 def stages(settings: Settings, chosen: Policy | None = None) -> tuple[Controller, Planner]:
@@ -262,17 +285,22 @@ def _pace(settings: Settings) -> EngineSettings:
     return EngineSettings(checkpoint_s=settings.checkpoint_s, stall_s=settings.stall_s)
 
 
-def history(settings: Settings, log: Log, sink: Sink, meters: Meters) -> Role:
+def history(settings: Settings, log: Log, sink: Kept, meters: Meters) -> Role:
     """Keep metrics and commands."""
     deliveries = [
-        Delivery(
-            log,
-            topic,
-            group,
-            History(sink, log, meters).store,
-            pace=histories.PACE,
-            dice=random.random,
-            meters=meters,
+        Watched(
+            Delivery(
+                log,
+                topic,
+                group,
+                History(sink, log, meters).store,
+                pace=histories.PACE,
+                dice=random.random,
+                meters=meters,
+            ),
+            settings.stall_s,
+            meters,
+            sink.ping,
         )
         for topic, group in histories.GROUPS.items()
     ]
@@ -280,7 +308,7 @@ def history(settings: Settings, log: Log, sink: Sink, meters: Meters) -> Role:
     async def run(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             for delivery in deliveries:
-                tasks.create_task(watched(delivery, stop, settings.stall_s, meters))
+                tasks.create_task(delivery.run(stop))
 
     return Role("history", run, lambda: all(delivery.ready for delivery in deliveries))
 
@@ -290,14 +318,15 @@ def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
     sender = Sender(connect(settings, settings.downlink_client_id), meters, now_ms=wall_clock_ms)
     effect = Downlink(sender, log, meters).deliver
     delivery = Delivery(log, COMMAND, DOWNLINK, effect, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
+    watched = Watched(delivery, settings.stall_s, meters, sender.connected)
 
     async def run(stop: asyncio.Event) -> None:
         try:
-            await watched(delivery, stop, settings.stall_s, meters)
+            await watched.run(stop)
         finally:
             await sender.close()
 
-    return Role("downlink", run, lambda: delivery.ready)
+    return Role("downlink", run, lambda: watched.ready)
 
 
 def reflex(settings: Settings, meters: Meters) -> Role:
@@ -366,12 +395,24 @@ def process(name: str, settings: Settings, meters: Meters) -> Role:
     return Role(name, run, lambda: bool(begun) and begun[0].is_ready())
 
 
+async def _expire(limit: asyncio.Timeout, stop: asyncio.Event) -> None:
+    await stop.wait()
+    limit.reschedule(asyncio.get_running_loop().time())
+
+
 async def _patiently(stop: asyncio.Event, limit_s: float, open_once: Callable[[], Awaitable[Role]]) -> Role | None:
     """Open as soon as it can be; None if told to stop before. Raises BrokenPromise when it took too long."""
     start_s = time.monotonic()
     while not stop.is_set():
         try:
-            return await open_once()
+            async with asyncio.timeout(None) as limit:
+                stopping = asyncio.create_task(_expire(limit, stop))
+                try:
+                    return await open_once()
+                finally:
+                    stopping.cancel()
+        except TimeoutError:  # a server that does not answer keeps nobody from ending
+            return None
         except Busy as busy:
             waited_s = time.monotonic() - start_s
             if waited_s > limit_s:
@@ -408,15 +449,24 @@ def _watching_the_broker(role: Role, settings: Settings, meters: Meters) -> Role
         except BrokenPromise as refused:
             _log.warning("broker is not watched", why=str(refused))
 
-    async def run(stop: asyncio.Event) -> None:
-        watching = asyncio.create_task(watch(), name="broker watch")
-        try:
-            await role.run(stop)
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+    return Role(role.name, _beside(role.run, watch), role.is_ready)
 
-    return Role(role.name, run, role.is_ready)
+
+Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+def _beside(run: Run, other: Callable[[], Coroutine[Any, Any, None]]) -> Run:
+    """Do something else as long as a role runs; that it ends is no reason to stop."""
+
+    async def both(stop: asyncio.Event) -> None:
+        beside = asyncio.create_task(other())
+        try:
+            await run(stop)
+        finally:
+            beside.cancel()
+            await asyncio.gather(beside, return_exceptions=True)
+
+    return both
 
 
 WITH_LOG: Mapping[str, Callable[[Settings, Log, Meters], Role]] = {

@@ -28,7 +28,8 @@ record alone costs twenty times as much as one of many: in fetching, in arrays o
 within so short a time goes together; the first record after a silence waits for nothing."""
 
 LOOK_S = 1.0
-"""Pause between two looks whether anything moves, in s."""
+ANSWER_S = 3.0
+"""Pause between two looks at the lag, and longest wait for the answer. Without one nothing can be done: not ready."""
 
 QUARANTINES = 5
 QUARANTINE_WINDOW_S = 60.0
@@ -71,11 +72,12 @@ class Engine:
         self._tasks: asyncio.TaskGroup | None = None
         self._quarantined: deque[float] = deque(maxlen=QUARANTINES)
         self._progressed_s = time.monotonic()
+        self._is_ready = False
 
     @property
     def ready(self) -> bool:
-        """Whether it is a member of its group, with what it was assigned restored."""
-        return self._subscription is not None
+        """Whether the log answers, and all that the group assigned to us is restored."""
+        return self._is_ready
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then finish what was taken and write a last checkpoint.
@@ -99,6 +101,7 @@ class Engine:
                     await self.revoked(tuple(self._partitions))
         finally:
             self._subscription = self._tasks = None
+            self._is_ready = False
 
     async def _join(self, stop: asyncio.Event, stops: AsyncExitStack) -> Subscription | None:
         """Become a member of the group; None if told to stop before. A log that is away for long is a stall (E8)."""
@@ -194,10 +197,16 @@ class Engine:
         """Return the records that are not dealt with; at least 1 while the log can't tell, for then nothing moves."""
         waiting = sum(partition.waiting for partition in self._partitions.values())
         try:
-            return waiting + sum((await subscription.lag()).values())
+            async with asyncio.timeout(ANSWER_S):  # it waits while partitions are shared out or restored
+                lag = waiting + sum((await subscription.lag()).values())
+        except TimeoutError:
+            lag, self._is_ready = waiting + 1, False
         except Busy as busy:
             self._count_busy(busy)
-            return waiting + 1
+            lag, self._is_ready = waiting + 1, False
+        else:
+            self._is_ready = True
+        return lag
 
     async def _is_log_away(self) -> bool:
         """Ask the log for something that has nothing to do with our group, whose coming together may be what hangs."""
@@ -214,15 +223,17 @@ class Engine:
         While the log is away nothing moves either, but a restart of ours would mend nothing.
         """
         while True:
-            await asyncio.sleep(LOOK_S)
             if await self._is_log_away():
+                self._is_ready = False
                 self.progressed()
-                continue
-            lag = await self._lag(subscription)
-            self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
-            if lag == 0:
-                self.progressed()
-            elif time.monotonic() - self._progressed_s > self._settings.stall_s:
-                raise BrokenPromise(
-                    f"{self._stage.name}: {lag} records of lag, no progress in {self._settings.stall_s} s"
-                )
+            else:
+                await self._look(subscription)
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self, subscription: Subscription) -> None:
+        lag = await self._lag(subscription)
+        self._meters.set("spineloop_lag_records", lag, stage=self._stage.name)
+        if lag == 0:
+            self.progressed()
+        elif time.monotonic() - self._progressed_s > self._settings.stall_s:
+            raise BrokenPromise(f"{self._stage.name}: {lag} records of lag, no progress in {self._settings.stall_s} s")

@@ -26,7 +26,7 @@ BUFFER_RECORDS = 4_000
 BUSY_PAUSE_S = 0.2
 """Pause between two tries of a write that the log refused for now."""
 
-FINISH_S = 6.0
+FINISH_S = 4.0
 """Longest time for the slice in hand and the last checkpoint when a partition is given up; SIGTERM has 10 s."""
 
 UNPREPARED = object()

@@ -132,8 +132,8 @@ class Page:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it listens and has read to the end of the log."""
-        return self.port != 0 and self._feed.caught_up
+        """Whether it listens, has read to the end of the log, and can read on."""
+        return self.port != 0 and self._feed.caught_up and self._feed.refused is None
 
     @property
     def url(self) -> str:

@@ -23,12 +23,17 @@ MESSAGES, QUICK_MESSAGES = 60_000, 15_000
 """What they say, heard again from the beginning in every run."""
 
 
-class _Strict:
+class Strict:
     """A witness to whom a defect ends the run."""
 
-    def stepped(self) -> None: ...
-    def put_aside(self, reason: str) -> None: ...
+    def stepped(self) -> None:
+        """Think nothing of it."""
+
+    def put_aside(self, reason: str) -> None:
+        """Think nothing of it: dead letters are among the outputs."""
+
     def froze(self, record: Record, trace: str) -> None:
+        """End the run."""
         raise RuntimeError(f"{record.key.decode()}: {trace}")
 
 
@@ -60,7 +65,7 @@ def heard(record: NewRecord, offset: int) -> Record:
 def outputs_of(records: Sequence[Record]) -> list[Record]:
     """Return what the controller says to records."""
     stage = Controller()
-    reducer, said = Reducer(stage, State(stage), _Strict()), list[NewRecord]()
+    reducer, said = Reducer(stage, State(stage), Strict()), list[NewRecord]()
     for start in range(0, len(records), SLICE_RECORDS):
         for _, outputs in reducer.take(records[start : start + SLICE_RECORDS]):
             said += outputs

@@ -26,8 +26,8 @@ from streams.core.topics import mqtt_topic
 from tests.core import story
 from tests.core.patients import GOOD, Patient, a_patient
 
-SLOW = "slow"
-"""Instance and stage of what is written by hand."""
+BY_HAND = "by-hand"
+"""Instance of what is written by hand."""
 
 BINS = 14
 """Torque bins of a session, each of 10 degrees."""
@@ -65,7 +65,6 @@ async def filled() -> AsyncIterator[Filled]:
             found = Filled(servers.history.url, since_ms, wiring.wall_clock_ms())
             await everything_written(found)
         await write_rare_meters(servers)
-        await write_a_slow_quarter_of_an_hour(servers)
         yield Filled(servers.history.url, since_ms, wiring.wall_clock_ms())
 
 
@@ -140,10 +139,11 @@ async def publish(link: Any, message: Telemetry) -> None:
 
 
 async def everything_written(found: Filled) -> None:
-    """Wait until history has what came last: the dead letter, the weeks of the patient, a refusal of its own."""
+    """Wait for what comes last in history: dead letter, invalid rep, weeks of the patient, a refusal of its own."""
     last = [
         'SELECT "increase" FROM "raw"."meter" WHERE "name" = \'spineloop_dead_letters_total\'',
         'SELECT "increase" FROM "raw"."meter" WHERE "component" =~ /^history-/',
+        'SELECT "load_N" FROM "raw"."rep" WHERE "valid" = false',
         'SELECT "extension_flexion_ratio" FROM "raw"."patient" WHERE "patient" = \'acme/p1\'',
     ]
     for influxql in last:
@@ -155,23 +155,10 @@ async def write_rare_meters(servers: Stack) -> None:
     exposition = Exposition()
     exposition.count("spineloop_commands_expired_total")
     exposition.count("spineloop_quarantined_total", stage="control")
-    await write(servers, exposition, "control", wiring.wall_clock_ms())
-
-
-async def write_a_slow_quarter_of_an_hour(servers: Stack) -> None:
-    """Write of a stage that falls behind and a broker that drops, which would take minutes, and 50,000 messages."""
-    exposition = Exposition()
-    for ago_s, lag, dropped in ((540, 900.0, 0.0), (240, 5_000.0, 0.0), (120, 9_000.0, 7.0)):
-        exposition.set("spineloop_lag_records", lag, stage=SLOW)
-        exposition.set("spineloop_broker_dropped_messages", dropped)
-        await write(servers, exposition, SLOW, wiring.wall_clock_ms() - 1_000 * ago_s)
-
-
-async def write(servers: Stack, exposition: Exposition, role: str, at_ms: int) -> None:
-    """Write meters as a process does."""
+    now_ns = 1_000_000 * wiring.wall_clock_ms()
     async with wiring.open_history(servers.settings()) as sink:
-        who = (("instance", SLOW), ("role", role))
-        await MeterHistory(sink, exposition.readings, who, exposition, now_ns=lambda: 1_000_000 * at_ms).write()
+        who = (("instance", BY_HAND), ("role", "control"))
+        await MeterHistory(sink, exposition.readings, who, exposition, now_ns=lambda: now_ns).write()
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], limit_s: float = 90.0) -> None:

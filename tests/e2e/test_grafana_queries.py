@@ -1,7 +1,6 @@
 """Grafana itself is not here, but all that it would ask: on a real InfluxDB that the pipeline has filled itself."""
 
-import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +8,7 @@ import pytest_asyncio
 
 from dashboards.grafana import alerts, builder
 from loadtest.grafana import Everything, Values, chosen, interpolated, offered_in
-from tests.core import story
-from tests.e2e.grafana_history import SLOW, Filled, filled
+from tests.e2e.grafana_history import Filled, filled
 
 pytestmark = pytest.mark.stack
 
@@ -23,8 +21,6 @@ SINCE_MS = {"patient": 90 * DAY_MS}
 
 MANY_CHOICES = 40
 """Machines or patients that are tried until a panel shows something."""
-
-Numbers = dict[frozenset[tuple[str, str]], float]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -137,132 +133,12 @@ async def test_a_patients_prescriptions_are_those_of_the_own_sessions_with_their
     assert all(row["rule"] and row["prescribed_load_N"] > 0.0 for some in told.values() for row in some)
 
 
-# --- Alerts: queries, reductions, expressions and thresholds, as Grafana evaluates them.
-
-REDUCED: Mapping[str, Callable[[list[float]], float]] = {
-    "last": lambda some: some[-1],
-    "sum": sum,
-    "max": max,
-    "mean": lambda some: sum(some) / len(some),
-}
-
-
-async def reduced(history: Filled, step: dict[str, Any], how: str, now_ms: int) -> Numbers:
-    """Ask, and make one number of each series; a series without a number is none."""
-    window = step["relativeTimeRange"]
-    since_ms, until_ms = now_ms - 1_000 * window["from"], now_ms - 1_000 * window["to"]
-    numbers: Numbers = {}
-    for one in await history.ask(interpolated(step["model"]["query"], {}, since_ms, until_ms)):
-        some = [row[1] for row in one["values"] if row[1] is not None]
-        if some:
-            numbers[frozenset(one.get("tags", {}).items())] = float(REDUCED[how](some))
-    return numbers
-
-
-def calculated(expression: str, known: Mapping[str, Numbers]) -> Numbers:
-    """Calculate with the series that every name in the expression has."""
-    names = re.findall(r"\$\{(\w)\}", expression)
-    python = re.sub(r"\$\{(\w)\}", r"\1", expression).replace("&&", "and").replace("||", "or")
-    shared = set.intersection(*(set(known[name]) for name in names))
-    return {
-        labels: float(eval(python, {"__builtins__": {}}, {name: known[name][labels] for name in names}))  # noqa: S307
-        for labels in shared
-    }
-
-
-async def fires(history: Filled, uid: str, now_ms: int) -> tuple[list[dict[str, str]], int]:
-    """Return the labels for which an alert fires at a time, and how many series it looked at."""
-    (rule,) = [one for one in alerts.provisioned(AnyPanel())["groups"][0]["rules"] if one["uid"] == uid]
-    steps = {step["refId"]: step for step in rule["data"]}
-    known: dict[str, Numbers] = {}
-    for ref, step in steps.items():
-        model = step["model"]
-        match model.get("type"):
-            case "reduce":
-                known[ref] = await reduced(history, steps[model["expression"]], model["reducer"], now_ms)
-            case "math":
-                known[ref] = calculated(model["expression"], known)
-            case "threshold":
-                (condition,) = model["conditions"]
-                assert condition["evaluator"]["type"] == "gt"
-                over = condition["evaluator"]["params"][0]
-                series = known[model["expression"]]
-                known[ref] = {labels: float(value > over) for labels, value in series.items()}
-    result = known[rule["condition"]]
-    return [dict(labels) for labels, is_over in result.items() if is_over], len(result)
-
-
-class AnyPanel(dict[tuple[str, str], int]):
-    """Has a number for every panel: here nobody looks at it."""
-
-    def __missing__(self, key: tuple[str, str]) -> int:
-        return 1
-
-
-TENANT, SITE, NAME = story.MACHINE.split("/")
-BAD = {"tenant": TENANT, "site": SITE, "machine": NAME}
-
-
-async def test_a_stop_and_a_command_without_an_answer_call_for_the_machine(history: Filled) -> None:
-    for uid in ("stop-issued", "command-unacknowledged"):
-        assert BAD in (await fires(history, uid, history.until_ms))[0]
-    stopped, _ = await fires(history, "stop-issued", history.until_ms + DAY_MS)
-    assert not stopped
-
-
-async def test_a_machine_is_silent_only_if_it_said_that_it_is_there_and_nothing_after_that(history: Filled) -> None:
-    heard = await history.ask('SELECT LAST("online") FROM "raw"."machine"')
-    last_ms = next(rows(heard))["time"]
-    silent, looked_at = await fires(history, "machine-silent", last_ms + 1)
-    assert BAD not in silent
-    assert looked_at == 6
-    silent, _ = await fires(history, "machine-silent", last_ms + 600_000)
-    assert BAD in silent
-    gone = {
-        row["machine"]
-        for row in rows(await history.ask('SELECT LAST("online") FROM "raw"."machine" GROUP BY *'))
-        if row["last"] == 0.0
-    }
-    assert gone
-    assert not gone & {one["machine"] for one in silent}
-
-
-async def test_what_could_not_be_understood_or_stored_calls_for_somebody(history: Filled) -> None:
-    letters, _ = await fires(history, "dead-letters-rising", history.until_ms)
-    assert [one["stage"] for one in letters] == ["ingest"]
-    refused, _ = await fires(history, "history-failing", history.until_ms)
-    assert {one["component"] for one in refused} <= {"history-metric", "history-command"}
-    assert refused
-
-
-async def test_a_process_that_ended_is_silent(history: Filled) -> None:
-    working, looked_at = await fires(history, "process-silent", history.until_ms)
-    assert looked_at >= 5
-    silent, _ = await fires(history, "process-silent", history.until_ms + 300_000)
-    assert {one["role"] for one in silent} >= {"ingest", "control", "plan", "history", "downlink"}
-    assert len(working) <= len(silent)
-
-
-async def test_only_the_stage_that_falls_behind_and_the_broker_that_drops_call_for_somebody(history: Filled) -> None:
-    for uid, name in (("lag-rising", "stage"), ("broker-dropping", "instance")):
-        firing, _ = await fires(history, uid, history.until_ms)
-        assert firing == [{name: SLOW}], uid
-    dropping, looked_at = await fires(history, "broker-dropping", history.until_ms + 150_000)
-    assert (dropping, looked_at) == ([{"instance": SLOW}], 2)
-
-
 @pytest.mark.parametrize("uid", [alert.uid for alert in alerts.ALERTS])
 async def test_no_alert_uses_a_variable_or_meets_more_series_than_the_source_returns(history: Filled, uid: str) -> None:
     (alert,) = [one for one in alerts.ALERTS if one.uid == uid]
     for series in alert.asked:
         query = interpolated(series.query, {}, history.since_ms, history.until_ms)  # fails on what is left of a `$`
         assert len(await history.ask(query)) <= 1_000
-
-
-def test_the_alerts_are_all_that_was_asked_for() -> None:
-    asked_for = {"machine-silent", "stop-issued", "command-unacknowledged", "dead-letters-rising", "lag-rising"}
-    asked_for |= {"history-failing", "broker-dropping"}
-    assert asked_for <= {alert.uid for alert in alerts.ALERTS}
 
 
 def test_what_a_board_says_for_all_is_what_the_runner_puts_in() -> None:

@@ -1,6 +1,7 @@
 """Each role as a process: it tells how it is, counts what it does, and ends well when it is asked to."""
 
 import asyncio
+import signal
 
 import aiohttp
 import pytest
@@ -9,6 +10,7 @@ from loadtest import stack
 from loadtest.child import Child, running
 from loadtest.native import free_port
 from loadtest.oracle import until
+from loadtest.probes import listens
 from spineloop.wiring import ROLES
 from streams.core.meters import METERS
 
@@ -71,3 +73,18 @@ async def test_a_role_that_waits_for_kafka_ends_when_it_is_told_to_and_by_itself
         finally:
             await patient.stop()
             await stopped.stop()
+
+
+async def test_a_role_that_waits_for_an_answer_of_kafka_ends_when_it_is_told_to() -> None:
+    port = free_port()
+    async with stack.servers() as servers:
+        servers.log.process.tell(signal.SIGSTOP)  # it takes connections, and answers nothing
+        child = Child(servers.role("control", 0, http_port=str(port)))
+        child.launch()
+        try:
+            await until(lambda: listens(port))
+            await child.stop()
+            assert child.status == 0  # SIGKILL would follow after 10 s, and leave -9
+        finally:
+            servers.log.process.tell(signal.SIGCONT)
+            await child.stop()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adaptors import delivery as deliveries
 from adaptors.delivery import Delivery, Effect, Pace, retry_s
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import Record
@@ -257,3 +258,20 @@ def test_a_retry_waits_between_half_and_all_of_a_bounded_time_that_doubles(attem
     pace = Pace(first_retry_s=0.1, longest_retry_s=10.0)
     longest_s = min(10.0, 0.1 * 2 ** min(attempt, 10))
     assert longest_s / 2 <= retry_s(pace, attempt, dice) <= longest_s
+
+
+async def test_a_batch_that_hangs_when_it_is_told_to_stop_is_left_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "FINISH_S", 0.05)
+    log, stop, begun = HandLog(3), asyncio.Event(), asyncio.Event()
+
+    async def hangs(_: Sequence[Record]) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    one = Delivery(log, TOPIC, GROUP, hangs, pace=PACE, dice=lambda: 0.0, meters=CountingMeters())
+    running = asyncio.create_task(one.run(stop))
+    await begun.wait()
+    stop.set()
+    async with asyncio.timeout(10.0):
+        await running
+    assert (log.positions, log.members) == ({}, 0)

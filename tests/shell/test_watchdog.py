@@ -8,7 +8,7 @@ import pytest
 
 from adaptors.delivery import Delivery, Pace
 from adaptors.sqlite_log import open_sqlite_log
-from spineloop.watchdog import watched
+from spineloop.watchdog import Watched
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import Record
 from streams.core.topics import TELEMETRY
@@ -26,7 +26,7 @@ async def run(tmp_path: Path, effect: object, records: int) -> None:
         pace = Pace(linger_s=0.0, longest_retry_s=0.2)
         one = Delivery(log, TELEMETRY, "g", effect, pace=pace, dice=lambda: 0.0, meters=counts)  # type: ignore[arg-type]
         asyncio.get_running_loop().call_later(2 * STALL_S, stop.set)
-        await watched(one, stop, STALL_S, counts)
+        await Watched(one, STALL_S, counts).run(stop)
 
 
 async def hangs(_: Sequence[Record]) -> None:

@@ -1,0 +1,1 @@
+"""Soak: millions of reps through one process, to see whether its memory grows."""
