@@ -259,7 +259,7 @@ def _pace(settings: Settings) -> EngineSettings:
     return EngineSettings(checkpoint_s=settings.checkpoint_s, stall_s=settings.stall_s)
 
 
-def history(settings: Settings, log: Log, sink: Sink, meters: Meters) -> Role:
+def history(settings: Settings, log: Log, sink: histories.Sink, meters: Meters) -> Role:
     """Keep metrics and commands."""
     deliveries = [
         Delivery(

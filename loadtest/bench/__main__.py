@@ -13,6 +13,7 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.history import history
 from loadtest.bench.latency import latency
 from loadtest.bench.page import page
 from loadtest.bench.queries import queries
@@ -28,6 +29,7 @@ BENCHES: Mapping[str, Bench] = {
     "bridge": bridge,
     "engine": engine,
     "latency": latency,
+    "history": history,
     "replay": replaying,
     "scale": scale,
     "end-to-end": end_to_end,

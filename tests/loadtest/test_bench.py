@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from adaptors import points
 from dashboards.grafana import alerts, builder
 from loadtest import grafana
-from loadtest.bench import bridge, contenders, end_to_end, many_points, stepping, stories
+from loadtest.bench import bridge, contenders, end_to_end, history, many_points, stepping, stories
 from loadtest.bench.__main__ import measured
 from loadtest.bench.lap import Unfinished, Watch
 from loadtest.bench.many_points import SESSION
@@ -30,7 +31,7 @@ from streams.core.errors import Malformed
 from streams.core.measure import measure
 from streams.core.records import NewRecord, Record
 from streams.core.telemetry import Rep
-from streams.core.topics import METRIC
+from streams.core.topics import COMMAND, METRIC
 
 QUICK = Effort(quick=True)
 
@@ -164,6 +165,19 @@ def test_a_history_of_weeks_has_every_point_once_and_ends_now() -> None:
     assert max(int(at_ns) for _, at_ns in places) == now_ns
     assert {head.partition(",")[0] for head, _ in places} == {*SESSION, "meter"}
     assert {'note="50 % \\""' in line for line in told if not line.startswith("meter")} == {True}
+
+
+def test_history_must_store_every_point_of_every_tenant_once_and_a_command_said_again_is_no_other() -> None:
+    told = history.concluded(tenants=2, messages=6_000, machines=40)
+    stored = history.expected(told)
+    there = {(one.measurement, one.tags, one.t_ns) for record in told for one in points.points(record)}
+    assert stored == Counter(measurement for measurement, _, _ in there)
+    assert stored["rep"] > 100
+    assert stored["command"] < sum(record.topic == COMMAND for record in told)
+    assert not history.why_void(told, stored)
+    assert history.why_void(told, {**stored, "rep": stored["rep"] - 1}) == (
+        f"rep: {stored['rep']} points told, {stored['rep'] - 1} stored",
+    )
 
 
 def test_the_queries_that_are_timed_are_all_that_boards_and_alerts_ask() -> None:
