@@ -7,6 +7,7 @@ replaced worker can't set anything back, whatever part of the keys it holds (doc
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -23,6 +24,10 @@ ENTRY_OVERHEAD_BYTES = 64
 """Most that a record batch adds to an entry's key and value, in bytes: lengths, offsets and timestamps as varints."""
 
 
+AWAKE_KEYS = 2_000
+"""Keys of a partition whose states stay decoded after a checkpoint. Decoded, the state of a machine in a session takes
+10.7 kB, as bytes 5.1: so those that were silent longest are kept as bytes, and decoded in 30 us when they speak."""
+
 Entries = list[tuple[bytes, bytes]]
 
 
@@ -35,7 +40,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Live:
-    """One key in memory; its state is decoded when it is first needed, so that a restore is quick."""
+    """One key in memory; its state is decoded when it is needed, so that a restore is quick and sleepers are small."""
 
     __slots__ = ("position", "quarantine", "saved", "state")
 
@@ -68,6 +73,7 @@ class State:
         self._stage = stage
         self._keys: dict[bytes, _Live] = {}
         self._dirty: dict[bytes, None] = {}
+        self._awake: dict[bytes, None] = {}
         self._moved = False
         self.position = 0
         self.reached_ms = 0
@@ -109,6 +115,8 @@ class State:
             live.state = self._stage.start(record.key) if live.saved is None else self._stage.restore(live.saved)
         state, outputs = self._stage.step(live.state, item, record.timestamp_ms)
         live.state, live.saved = state, None
+        self._awake.pop(record.key, None)
+        self._awake[record.key] = None  # last, as the one that spoke last
         self._changed(record, live)
         return outputs
 
@@ -167,11 +175,18 @@ class State:
             room -= size
         self._dirty = {}
         self._moved = False
+        self._lull()
         return batches
 
+    def _lull(self) -> None:
+        """Keep as bytes what was silent longest."""
+        for key in list(islice(self._awake, max(0, len(self._awake) - AWAKE_KEYS))):
+            del self._awake[key]
+            live = self._keys[key]
+            live.state, live.saved = None, self._stage.save(live.state)
+
     def _entry(self, key: bytes, live: _Live) -> tuple[bytes, bytes]:
-        if live.saved is None and live.state is not None:
-            live.saved = self._stage.save(live.state)
-            if len(live.saved) > MAX_STATE_BYTES:
-                raise BrokenPromise(f"state of {key.decode()} has {len(live.saved)} bytes, at most {MAX_STATE_BYTES}")
-        return key, _encode(Kept(live.position, live.saved, live.quarantine))
+        saved = live.saved if live.state is None else self._stage.save(live.state)
+        if saved is not None and len(saved) > MAX_STATE_BYTES:
+            raise BrokenPromise(f"state of {key.decode()} has {len(saved)} bytes, at most {MAX_STATE_BYTES}")
+        return key, _encode(Kept(live.position, saved, live.quarantine))

@@ -28,7 +28,6 @@ from streams.core.controller import Controller
 from streams.core.errors import Malformed
 from streams.core.records import Record
 from streams.core.topics import CONTROLLER_STATE, METRIC
-from streams.log import Log
 
 MACHINES, QUICK_MACHINES = (10, 100, 1_000, 10_000), (10, 1_000)
 REPS, QUICK_REPS = 10_000, 1_000
@@ -38,7 +37,10 @@ LONGER = 10
 """How many times as long the longest log is; its machines are a thousand."""
 
 STATES, QUICK_STATES = (1_000, 10_000, 100_000), (1_000, 10_000)
-"""Machines whose states are read back at a start: copies of one that has trained."""
+"""Machines whose states are read back at a start: copies of one that trains, or of one that trains and two at rest."""
+
+STORY, TRAINING_FOR = 1_000, 200
+"""Messages of that machine: until its session has ended at the latest, and until half of the session is over."""
 
 PARTITIONS = 4
 APPENDED = 2_000
@@ -60,10 +62,11 @@ async def scale(effort: Effort) -> AsyncGenerator[Run, None]:
         figures |= _named(found, f"log_{LONGER}_times_as_long", LONGER * reps)
         void += [f"long log: {one}" for one in wrong]
         for count in QUICK_STATES if effort.quick else STATES:
-            restored = await _restored(count)
-            figures[f"restore_{count}_states_s"] = restored.restore_s
-            figures[f"restore_{count}_states_cpu_us_per_state"] = 1e6 * restored.restore_cpu_s / count
-            figures[f"restore_{count}_states_peak_rss_MB"] = restored.peak_bytes / 1e6
+            for name, share in {"states": 1, "states_a_third_in_session": 3}.items():
+                restored = await _restored(count, share)
+                figures[f"restore_{count}_{name}_s"] = restored.restore_s
+                figures[f"restore_{count}_{name}_cpu_us_per_state"] = 1e6 * restored.restore_cpu_s / count
+                figures[f"restore_{count}_{name}_peak_rss_MB"] = restored.peak_bytes / 1e6
         for measure in (by_partitions, by_workers, by_machines):
             more, missing = await measure(pool, quick=effort.quick)
             figures |= more
@@ -97,40 +100,39 @@ async def _with_log(story: Iterable[Said]) -> tuple[Took, tuple[str, ...]]:
         return point, reps_are_measured(said, outputs)
 
 
-async def _restored(states: int) -> Took:
-    """Write so many states, and time a start that reads them back."""
-    saved = _a_state()
+async def _restored(states: int, one_in: int) -> Took:
+    """Write so many states, of which one in some trains, and time a start that reads them back."""
+    trains, rests = (msgspec.msgpack.encode(Kept(0, saved)) for saved in _two_states())
     with TemporaryDirectory() as name:
         folder = Path(name)
         async with wiring.open_log(settings(folder), "bench") as log:
-            for number in range(PARTITIONS):
-                await _keep(
-                    log, number, [b"bench/site/m%06d" % each for each in range(number, states, PARTITIONS)], saved
-                )
+            for partition in range(PARTITIONS):
+                numbers = range(partition, states, PARTITIONS)
+                for start in range(0, len(numbers), 200):
+                    entries = [
+                        (b"bench/site/m%06d" % each, rests if place % one_in else trains)
+                        for place, each in enumerate(numbers[start : start + 200])
+                    ]
+                    await log.checkpoint(CONTROLLER_STATE, partition, [*entries, position_entry(0)], START_MS)
         return await asyncio.to_thread(_process, folder)
 
 
-async def _keep(log: Log, partition: int, keys: list[bytes], saved: bytes) -> None:
-    value = msgspec.msgpack.encode(Kept(0, saved))
-    for start in range(0, len(keys), 200):
-        entries = [*((key, value) for key in keys[start : start + 200]), position_entry(0)]
-        await log.checkpoint(CONTROLLER_STATE, partition, entries, START_MS)
-
-
-def _a_state() -> bytes:
-    """Return the state of a machine that has trained for a while."""
-    controller = Controller()
-    (key, *_), state = {one.machine for one in islice(stories.story(7, 1, "bench"), 1)}, None
-    for number, said in enumerate(islice(stories.story(7, 1, "bench"), 200)):
+def _two_states() -> tuple[bytes, bytes]:
+    """Return the state of a machine in its first session, after a while, and after the session's end."""
+    controller, records = Controller(), list[Record]()
+    for number, said in enumerate(islice(stories.story(7, 1, "bench"), STORY)):
         new = stories.record(said)
-        record = Record(new.topic, 0, number, new.key, new.value, new.timestamp_ms, new.headers)
-        state = controller.start(key.encode()) if state is None else state
-        item = controller.prepare([record])[0]
-        if not isinstance(item, Malformed):
-            state, _ = controller.step(state, item, record.timestamp_ms)
-    if state is None:
-        raise RuntimeError("the story is empty")
-    return controller.save(state)
+        records.append(Record(new.topic, 0, number, new.key, new.value, new.timestamp_ms, new.headers))
+    state, trains = controller.start(records[0].key), b""
+    for number, (record, item) in enumerate(zip(records, controller.prepare(records), strict=True)):
+        if isinstance(item, Malformed):
+            raise item
+        state, _ = controller.step(state, item, record.timestamp_ms)
+        if number == TRAINING_FOR:
+            trains = controller.save(state)
+        elif number > TRAINING_FOR and state.session is None:
+            return trains, controller.save(state)
+    raise RuntimeError("the session has no end")
 
 
 def _process(folder: Path) -> Took:
