@@ -17,6 +17,7 @@ from loadtest.bench.history import history
 from loadtest.bench.latency import latency
 from loadtest.bench.page import page
 from loadtest.bench.queries import queries
+from loadtest.bench.ramp import ramp
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 from loadtest.bench.scale import scale
@@ -33,6 +34,7 @@ BENCHES: Mapping[str, Bench] = {
     "replay": replaying,
     "scale": scale,
     "end-to-end": end_to_end,
+    "ramp": ramp,
     "page": page,
     "queries": queries,
     "wall": wall,

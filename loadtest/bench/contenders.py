@@ -135,11 +135,14 @@ class Covered:
         has_rested, self._outputs = outputs == self._outputs, outputs
         if not has_rested:
             return False
+        return not await self.behind()
+
+    async def behind(self) -> int:
+        """Count the records that no checkpoint covers."""
         states = await self._log.bounds(self._stage.state_topic)
-        for number, (_, end) in (await self._log.bounds(TELEMETRY)).items():
-            if await self._position(number, states[number][1]) < end:
-                return False
-        return True
+        ends = {number: end for number, (_, end) in (await self._log.bounds(TELEMETRY)).items()}
+        reached = [await self._position(number, states[number][1]) for number in ends]
+        return sum(max(0, end - position) for end, position in zip(ends.values(), reached, strict=True))
 
     async def _position(self, number: int, end: int) -> int:
         """Read the position that the last checkpoint of a partition ends with."""

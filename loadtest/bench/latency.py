@@ -129,7 +129,7 @@ M = TypeVar("M", bound=Message)
 class Machines(Protocol[M]):
     """The connection of all machines."""
 
-    async def publish(self, topic: str, payload: bytes, *, user_properties: Sequence[tuple[str, str]]) -> bool:
+    async def publish(self, topic: str, payload: bytes, *, user_properties: Sequence[tuple[str, str]] = ()) -> bool:
         """Publish with QoS 1 and return when the broker has it."""
 
     async def receive(self, limit: int) -> Sequence[M]:

@@ -34,7 +34,7 @@ WORKERS_PARTITIONS = 12
 MACHINES, QUICK_MACHINES = (10, 100, 1_000, 10_000), (10, 1_000, 10_000)
 """How many speak when latency is measured; throughput is measured with a thousand."""
 
-REPS, QUICK_REPS = 10_000, 3_000
+REPS, QUICK_REPS = 10_000, 5_000
 APPENDED = 2_000
 
 LIMIT_S = 120.0
