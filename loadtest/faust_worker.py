@@ -16,8 +16,8 @@ from streams.core.stage import Stage
 from streams.log import Log
 
 
-def worker(stack: Stack, stage: str, number: int = 0, /, **chosen: str) -> Program:
-    """Describe a worker of `control` or `plan`; `number` tells several of one stage apart."""
+def worker(stack: Stack, stage: str, number: int = 0, /, *, app: str = "", **chosen: str) -> Program:
+    """Describe a worker of `control` or `plan`, or of another `app`; `number` tells several of one stage apart."""
     name = f"faust-{stage}-{number}"
     log = stack.folder / f"{name}.log"
     environment = stack.environment(**chosen) | {"FAUST_APP_DATADIR": str(stack.folder / name)}
@@ -25,7 +25,7 @@ def worker(stack: Stack, stage: str, number: int = 0, /, **chosen: str) -> Progr
     async def answers() -> bool:
         return "Worker ready" in log.read_text(encoding="utf-8", errors="replace")
 
-    faust = (sys.executable, "-m", "faust", "-A", f"spineloop.on_faust:{stage}")
+    faust = (sys.executable, "-m", "faust", "-A", app or f"spineloop.on_faust:{stage}")
     return Program(
         name=name,
         command=(

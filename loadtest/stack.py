@@ -28,6 +28,7 @@ class Stack:
     log: Server
     history: Server
     folder: Path
+    partitions: int = PARTITIONS
 
     def settings(self, **chosen: str) -> Settings:
         """Read settings as a role would, from an environment."""
@@ -39,7 +40,7 @@ class Stack:
             "mqtt_url": self.broker.url,
             "log_url": self.log.url,
             "history_url": self.history.url,
-            "partitions": str(PARTITIONS),
+            "partitions": str(self.partitions),
             "kafka_session_timeout_s": "6",
             "http_port": "0",
         } | chosen
@@ -78,11 +79,11 @@ async def is_ready(port: int) -> bool:
 
 
 @asynccontextmanager
-async def servers() -> AsyncIterator[Stack]:
+async def servers(partitions: int = PARTITIONS) -> AsyncIterator[Stack]:
     """Start mosquitto, Kafka and InfluxDB, and make the topics."""
     async with native.mosquitto() as broker, native.kafka() as log, native.influxdb() as history:
         with native.temporary_folder() as folder:
-            stack = Stack(broker, log, history, folder)
+            stack = Stack(broker, log, history, folder, partitions)
             await wiring.create_topics(stack.settings())
             yield stack
 

@@ -13,9 +13,11 @@ from loadtest.bench.bridge import bridge
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.history import history
 from loadtest.bench.latency import latency
 from loadtest.bench.page import page
 from loadtest.bench.queries import queries
+from loadtest.bench.ramp import ramp
 from loadtest.bench.replay import replaying
 from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, report, table
 from loadtest.bench.scale import scale
@@ -28,9 +30,11 @@ BENCHES: Mapping[str, Bench] = {
     "bridge": bridge,
     "engine": engine,
     "latency": latency,
+    "history": history,
     "replay": replaying,
     "scale": scale,
     "end-to-end": end_to_end,
+    "ramp": ramp,
     "page": page,
     "queries": queries,
     "wall": wall,

@@ -16,6 +16,7 @@ from loadtest import faust_worker, native
 from loadtest.bench.account import differences
 from loadtest.bench.lap import IsDone
 from loadtest.bench.peers import bare
+from loadtest.bench.peers.empty import Empty
 from loadtest.bench.stories import Said
 from loadtest.child import Program
 from loadtest.stack import Stack, is_ready
@@ -62,7 +63,12 @@ def controllers(servers: Stack) -> Sequence[Contender]:
     kafka = servers.log.address
     return (
         Contender("ours", servers.role("control"), covered, reps_are_measured),
-        Contender("faust", faust_worker.worker(servers, "control"), partial(on_faust, servers), reps_are_measured),
+        Contender(
+            "faust",
+            faust_worker.worker(servers, "control"),
+            partial(on_faust, servers, Controller()),
+            reps_are_measured,
+        ),
         Contender("quix", _quix(servers, "control"), partial(committed, kafka, QUIX["control"]), reps_are_measured),
     )
 
@@ -72,6 +78,7 @@ def empties(servers: Stack) -> Sequence[Contender]:
     return (
         Contender("bare", _bare(servers), put_out, all_is_passed_on),
         Contender("ours_empty", _empty(servers), put_out, all_is_passed_on),
+        Contender("faust_empty", _faust_empty(servers), partial(on_faust, servers, Empty()), all_is_passed_on),
         Contender("quix_empty", _quix(servers, "empty"), put_out, all_is_passed_on),
     )
 
@@ -85,6 +92,10 @@ def _empty(servers: Stack) -> Program:
         log=servers.folder / "empty.log",
         answers=lambda: is_ready(port),
     )
+
+
+def _faust_empty(servers: Stack) -> Program:
+    return faust_worker.worker(servers, Empty.name, app="loadtest.bench.peers.empty_on_faust:app")
 
 
 def _bare(servers: Stack) -> Program:
@@ -124,11 +135,14 @@ class Covered:
         has_rested, self._outputs = outputs == self._outputs, outputs
         if not has_rested:
             return False
+        return not await self.behind()
+
+    async def behind(self) -> int:
+        """Count the records that no checkpoint covers."""
         states = await self._log.bounds(self._stage.state_topic)
-        for number, (_, end) in (await self._log.bounds(TELEMETRY)).items():
-            if await self._position(number, states[number][1]) < end:
-                return False
-        return True
+        ends = {number: end for number, (_, end) in (await self._log.bounds(TELEMETRY)).items()}
+        reached = [await self._position(number, states[number][1]) for number in ends]
+        return sum(max(0, end - position) for end, position in zip(ends.values(), reached, strict=True))
 
     async def _position(self, number: int, end: int) -> int:
         """Read the position that the last checkpoint of a partition ends with."""
@@ -139,9 +153,9 @@ class Covered:
 
 
 @asynccontextmanager
-async def on_faust(servers: Stack, log: Log, _records: int) -> AsyncIterator[IsDone]:
+async def on_faust(servers: Stack, stage: Stage[Any, Any], log: Log, _records: int) -> AsyncIterator[IsDone]:
     """Ask whether the states of the Faust worker cover the whole of the topic."""
-    async with faust_worker.reading(servers, Controller()) as reached:
+    async with faust_worker.reading(servers, stage) as reached:
 
         async def are_covered(_outputs: int) -> bool:
             return await reached.covers(log)

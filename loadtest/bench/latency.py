@@ -102,6 +102,19 @@ def ready(machine: str, message: Telemetry, at_s: float) -> Ready:
     return Ready(topic, codec.encode(message), at_s, kind, name, trace)
 
 
+def with_stops(timed: Sequence[Ready], boot: str, length_s: float) -> Sequence[Ready]:
+    """Put the stop buttons of machines of their own in between."""
+    stops = (
+        ready(
+            f"bench/site-2/{boot}-{n:04d}",
+            ButtonPressed(boot_id="b", seq=0, t_us=n, button="stop"),
+            n * STOP_EVERY_S,
+        )
+        for n in count()
+    )
+    return sorted([*timed, *takewhile(lambda one: one.at_s < length_s, stops)], key=lambda one: one.at_s)
+
+
 class Message(Protocol):
     """A command as the broker delivers it."""
 
@@ -116,7 +129,7 @@ M = TypeVar("M", bound=Message)
 class Machines(Protocol[M]):
     """The connection of all machines."""
 
-    async def publish(self, topic: str, payload: bytes, *, user_properties: Sequence[tuple[str, str]]) -> bool:
+    async def publish(self, topic: str, payload: bytes, *, user_properties: Sequence[tuple[str, str]] = ()) -> bool:
         """Publish with QoS 1 and return when the broker has it."""
 
     async def receive(self, limit: int) -> Sequence[M]:
@@ -158,10 +171,9 @@ class Telling(Generic[M]):
         void: list[str] = []
         hops: dict[str, dict[str, list[float]]] = {}
         for rate, reps_per_s in RATES.items():
-            self._stamps = Stamps()
             stretch = self._stretch(story, reps_per_s / NATURAL_REPS_PER_S, f"{boot}-{rate}", measured_s)
             try:
-                found, wrong = await self._told(stretch, measured_s)
+                found, wrong = await self.told(stretch, measured_s)
             except Unfinished as why:
                 return Run({}, (str(why),))
             figures |= {f"{rate}_{name}": value for name, value in found.items()}
@@ -177,18 +189,11 @@ class Telling(Generic[M]):
         length_s = SETTLING_S + measured_s
         piece = [first, *takewhile(lambda one: (one.at_s - first.at_s) / speed < length_s, story)]
         timed = [msgspec.structs.replace(one, at_s=(one.at_s - first.at_s) / speed) for one in piece]
-        stops = (
-            ready(
-                f"bench/site-2/{boot}-{n:04d}",
-                ButtonPressed(boot_id="b", seq=0, t_us=n, button="stop"),
-                n * STOP_EVERY_S,
-            )
-            for n in count()
-        )
-        timed += takewhile(lambda one: one.at_s < length_s, stops)
-        return sorted(timed, key=lambda one: one.at_s)
+        return with_stops(timed, boot, length_s)
 
-    async def _told(self, stretch: Sequence[Ready], measured_s: float) -> tuple[dict[str, float], tuple[str, ...]]:
+    async def told(self, stretch: Sequence[Ready], measured_s: float) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Tell a piece, each message when it is due; return figures, and what makes them void. Raises Unfinished."""
+        self._stamps = Stamps()
         telemetry, letters = await from_now(self._whole.log, TELEMETRY), await from_now(self._whole.log, DEAD_LETTER)
         loop = asyncio.get_running_loop()
         told = 0

@@ -1,18 +1,20 @@
 """Page: how soon a browser shows five hundred machines, and what a viewer costs at two hundred updates a second.
 
-The page is the role of its own, on Kafka. What it shows was computed before: records are appended at a steady pace.
+The page is the role of its own, on Kafka. What it shows was computed before: records are appended at a steady pace,
+and only what changes a tile, as reps and sets do and heartbeats don't.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
+import msgspec
 from msgspec.structs import replace
 from playwright.async_api import Browser, async_playwright
 
@@ -20,24 +22,29 @@ from loadtest import native, stack
 from loadtest.bench import stories
 from loadtest.bench.processes import cpu_s, peak_bytes
 from loadtest.bench.report import Effort, Run
+from loadtest.bench.stepping import heard
 from loadtest.child import NotInstalled, installed, running
 from loadtest.probes import LOOPBACK
 from spineloop import wiring
 from streams.core.controller import Controller
 from streams.core.errors import Malformed
-from streams.core.records import NewRecord, Record
+from streams.core.records import NewRecord
+from streams.core.telemetry import Heartbeat
 from streams.log import Log
 
 MACHINES = 500
 UPDATES_PER_S = 200
+"""Messages that change a tile."""
+
 WARM_UP_MESSAGES = 25_000
 """Until every machine has been heard of and most train."""
 
+CHUNK = 500
 TICK_S = 0.05
 VIEWERS = 10
 """Beside the browser: connections that listen as a browser does."""
 
-WATCHED_S, QUICK_WATCHED_S = 30.0, 10.0
+WATCHED_S, QUICK_WATCHED_S = 20.0, 10.0
 OPENED, QUICK_OPENED = 5, 3
 """Times that a browser without any memory opens the page."""
 
@@ -45,11 +52,22 @@ TILES_LIMIT_MS = 30_000
 DEADLINE_S = 60.0
 
 
+class News(msgspec.Struct, frozen=True):
+    """What is counted of a message to a viewer."""
+
+    tiles: list[msgspec.Raw] = []
+
+    @classmethod
+    def read(cls, message: str) -> Self:
+        """Read a message."""
+        return msgspec.json.decode(message, type=cls)
+
+
 async def page(effort: Effort) -> AsyncGenerator[Run, None]:
     """Fill the log, start the page, open it, and let more and more look at it."""
     watched_s = QUICK_WATCHED_S if effort.quick else WATCHED_S
     opened = QUICK_OPENED if effort.quick else OPENED
-    seconds = effort.runs * (opened * 3 + 4 * watched_s + 30.0)
+    seconds = effort.runs * (opened * 3 + 3 * watched_s + 20.0)
     past, coming = await asyncio.to_thread(_told, round(UPDATES_PER_S * seconds))
     async with stack.servers() as servers, wiring.open_log(servers.settings(), "bench") as log:
         for some in past:
@@ -62,26 +80,26 @@ async def page(effort: Effort) -> AsyncGenerator[Run, None]:
                     yield await _run(browser, url, process.pid, opened, watched_s)
 
 
-def _told(messages: int) -> tuple[list[list[NewRecord]], list[list[NewRecord]]]:
-    """Return what was said and concluded before, and what will be, by message."""
+def _told(updates: int) -> tuple[list[list[NewRecord]], list[list[NewRecord]]]:
+    """Return what was said and concluded before, and what will be, by message; of the latter, what changes a tile."""
     start_ms = wiring.wall_clock_ms()
     story = stories.story(seed=1, machines=MACHINES, tenant="bench", start_ms=start_ms)
     controller, states = Controller(), dict[bytes, Any]()
-    found: list[list[NewRecord]] = []
-    while len(found) < WARM_UP_MESSAGES + messages:
-        records = [stories.record(said) for said in islice(story, 500)]
-        placed = [
-            Record(one.topic, 0, n, one.key, one.value, one.timestamp_ms, one.headers) for n, one in enumerate(records)
-        ]
-        for record, item, new in zip(placed, controller.prepare(placed), records, strict=True):
+    past, coming = list[list[NewRecord]](), list[list[NewRecord]]()
+    for start in count(0, CHUNK):
+        said = list(islice(story, CHUNK))
+        records = [heard(stories.record(one), offset) for offset, one in enumerate(said)]
+        told = past if start < WARM_UP_MESSAGES else coming
+        for one, record, item in zip(said, records, controller.prepare(records), strict=True):
             if isinstance(item, Malformed):
                 raise item
             state = states.get(record.key) or controller.start(record.key)
             states[record.key], outputs = controller.step(state, item, record.timestamp_ms)
-            found.append([new, *outputs])
-    past = found[:WARM_UP_MESSAGES]
-    chunks = [list(chain.from_iterable(past[n : n + 500])) for n in range(0, len(past), 500)]
-    return chunks, found[WARM_UP_MESSAGES:]
+            if told is past or not isinstance(one.message, Heartbeat):
+                told.append([stories.record(one), *outputs])
+        if len(coming) >= updates:
+            break
+    return [list(chain.from_iterable(past[n : n + CHUNK])) for n in range(0, len(past), CHUNK)], coming
 
 
 def _now(records: Sequence[NewRecord]) -> list[NewRecord]:
@@ -130,9 +148,10 @@ async def _browser() -> AsyncIterator[Browser]:
 async def _run(browser: Browser, url: str, pid: int, opened: int, watched_s: float) -> Run:
     paints, whole = zip(*[await _opened(browser, url) for _ in range(opened)], strict=True)
     alone = await _cpu_share(pid, watched_s)
-    async with _viewers(url, VIEWERS) as heard:
+    async with _viewers(url, VIEWERS) as seen:
         crowded = await _cpu_share(pid, watched_s)
-        messages, size = len(heard), sum(heard)
+        messages, size = len(seen), sum(len(one) for one in seen)
+        tiles = sum(len(News.read(one).tiles) for one in seen)
     context = await browser.new_context(viewport={"width": 1440, "height": 900})
     tab = await context.new_page()
     await tab.goto(url)
@@ -146,7 +165,7 @@ async def _run(browser: Browser, url: str, pid: int, opened: int, watched_s: flo
     await context.close()
     figures = {
         "machines": float(MACHINES),
-        "updates_per_s": float(UPDATES_PER_S),
+        "tile_changes_per_s_and_viewer": tiles / watched_s / VIEWERS,
         "first_paint_ms": median(paints),
         "first_paint_slowest_ms": max(paints),
         "all_tiles_ms": median(whole),
@@ -158,7 +177,7 @@ async def _run(browser: Browser, url: str, pid: int, opened: int, watched_s: flo
         "messages_per_s_and_viewer": messages / watched_s / VIEWERS,
         "page_peak_MB": peak_bytes(pid) / 1e6,
     }
-    void = () if live == "Live" and messages else (f"the browser said {live!r}, viewers heard {messages} messages",)
+    void = () if live == "Live" and tiles else (f"the browser said {live!r}, viewers heard of {tiles} tiles",)
     return Run(figures, void)
 
 
@@ -183,16 +202,16 @@ async def _cpu_share(pid: int, watched_s: float) -> float:
 
 
 @asynccontextmanager
-async def _viewers(url: str, count: int) -> AsyncIterator[list[int]]:
-    """Listen as browsers do, so many of them; give the size in bytes of each message after the first ones."""
-    heard: list[int] = []
-    ready: list[asyncio.Event] = [asyncio.Event() for _ in range(count)]
+async def _viewers(url: str, number: int) -> AsyncIterator[list[str]]:
+    """Listen as browsers do, so many of them; give each message after the first ones."""
+    seen: list[str] = []
+    ready: list[asyncio.Event] = [asyncio.Event() for _ in range(number)]
 
     async def listen(session: aiohttp.ClientSession, first: asyncio.Event) -> None:
         async with session.ws_connect(f"{url}live", max_msg_size=0) as socket:
             async for message in socket:
                 if first.is_set():
-                    heard.append(len(message.data))
+                    seen.append(message.data)
                 first.set()
 
     async with aiohttp.ClientSession() as session:
@@ -200,7 +219,7 @@ async def _viewers(url: str, count: int) -> AsyncIterator[list[int]]:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await asyncio.gather(*(first.wait() for first in ready))
-            yield heard
+            yield seen
         finally:
             for task in tasks:
                 task.cancel()

@@ -1,22 +1,23 @@
-"""Scale: what one controller costs as machines, states and the log become more; on the embedded log, one process each.
+"""Scale: what control costs and how long it takes as machines, states, the log, partitions and workers become more.
 
-More partitions and more workers want Kafka and more than two cores; they are not in here.
+Machines, states and the log are told to one process each, on the embedded log; partitions, workers and latency want
+Kafka and the rest of the stack, and are in `scale_kafka.py`.
 """
 
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
-from msgspec.structs import replace
 
 from loadtest.bench import stories
 from loadtest.bench.contenders import reps_are_measured
 from loadtest.bench.report import Effort, Run
+from loadtest.bench.scale_kafka import POOL, by_machines, by_partitions, by_workers, told
 from loadtest.bench.scale_plot import draw
 from loadtest.bench.scale_point import Took, settings
 from loadtest.bench.stories import Said
@@ -26,22 +27,20 @@ from streams.checkpoint import Kept, position_entry
 from streams.core.controller import Controller
 from streams.core.errors import Malformed
 from streams.core.records import Record
-from streams.core.telemetry import Rep
 from streams.core.topics import CONTROLLER_STATE, METRIC
-from streams.log import Log
 
 MACHINES, QUICK_MACHINES = (10, 100, 1_000, 10_000), (10, 1_000)
 REPS, QUICK_REPS = 10_000, 1_000
 """What they say, whatever their number: reps of no session, which are measured and decide nothing."""
 
-POOL = 500
-"""Different reps, said again and again."""
-
 LONGER = 10
 """How many times as long the longest log is; its machines are a thousand."""
 
 STATES, QUICK_STATES = (1_000, 10_000, 100_000), (1_000, 10_000)
-"""Machines whose states are read back at a start: copies of one that has trained."""
+"""Machines whose states are read back at a start: copies of one that trains, or of one that trains and two at rest."""
+
+STORY, TRAINING_FOR = 1_000, 200
+"""Messages of that machine: until its session has ended at the latest, and until half of the session is over."""
 
 PARTITIONS = 4
 APPENDED = 2_000
@@ -56,32 +55,25 @@ async def scale(effort: Effort) -> AsyncGenerator[Run, None]:
     for number in range(effort.runs):
         figures, void = dict[str, float](), list[str]()
         for count in machines:
-            found, wrong = await _with_log(_told(count, reps, pool))
+            found, wrong = await _with_log(told(count, reps, pool, start_ms=START_MS))
             figures |= _named(found, f"{count}_machines", reps)
             void += [f"{count} machines: {one}" for one in wrong]
-        found, wrong = await _with_log(_told(1_000, LONGER * reps, pool))
+        found, wrong = await _with_log(told(1_000, LONGER * reps, pool, start_ms=START_MS))
         figures |= _named(found, f"log_{LONGER}_times_as_long", LONGER * reps)
         void += [f"long log: {one}" for one in wrong]
         for count in QUICK_STATES if effort.quick else STATES:
-            restored = await _restored(count)
-            figures[f"restore_{count}_states_s"] = restored.restore_s
-            figures[f"restore_{count}_states_cpu_us_per_state"] = 1e6 * restored.restore_cpu_s / count
-            figures[f"restore_{count}_states_peak_rss_MB"] = restored.peak_bytes / 1e6
+            for name, share in {"states": 1, "states_a_third_in_session": 3}.items():
+                restored = await _restored(count, share)
+                figures[f"restore_{count}_{name}_s"] = restored.restore_s
+                figures[f"restore_{count}_{name}_cpu_us_per_state"] = 1e6 * restored.restore_cpu_s / count
+                figures[f"restore_{count}_{name}_peak_rss_MB"] = restored.peak_bytes / 1e6
+        for measure in (by_partitions, by_workers, by_machines):
+            more, missing = await measure(pool, quick=effort.quick)
+            figures |= more
+            void += missing
         if effort.plots is not None and number == effort.runs - 1:
             await asyncio.to_thread(draw, figures, Path(effort.plots) / "scale.svg")
         yield Run(figures, tuple(void))
-
-
-def _told(machines: int, reps: int, pool: Sequence[Rep]) -> Iterable[Said]:
-    """Let machines say reps in turn, the same ones whatever their number, so that nothing else differs."""
-    return (
-        Said(
-            f"bench/site-1/m{number % machines:05d}",
-            replace(pool[number % len(pool)], boot_id="b", seq=number // machines, t_us=10_000_000 * number),
-            START_MS + number,
-        )
-        for number in range(reps)
-    )
 
 
 def _named(point: Took, name: str, reps: int) -> dict[str, float]:
@@ -97,9 +89,9 @@ async def _with_log(story: Iterable[Said]) -> tuple[Took, tuple[str, ...]]:
     """Fill a log, have it worked off, and say what was lost or doubled."""
     said = list[Said]()
     with TemporaryDirectory() as name:
-        folder, told = Path(name), iter(story)
+        folder, coming = Path(name), iter(story)
         async with wiring.open_log(settings(folder), "bench") as log:
-            while piece := list(islice(told, APPENDED)):
+            while piece := list(islice(coming, APPENDED)):
                 said += piece
                 await log.append([stories.record(one) for one in piece])
         point = await asyncio.to_thread(_process, folder)
@@ -108,47 +100,46 @@ async def _with_log(story: Iterable[Said]) -> tuple[Took, tuple[str, ...]]:
         return point, reps_are_measured(said, outputs)
 
 
-async def _restored(states: int) -> Took:
-    """Write so many states, and time a start that reads them back."""
-    saved = _a_state()
+async def _restored(states: int, one_in: int) -> Took:
+    """Write so many states, of which one in some trains, and time a start that reads them back."""
+    trains, rests = (msgspec.msgpack.encode(Kept(0, saved)) for saved in _two_states())
     with TemporaryDirectory() as name:
         folder = Path(name)
         async with wiring.open_log(settings(folder), "bench") as log:
-            for number in range(PARTITIONS):
-                await _keep(
-                    log, number, [b"bench/site/m%06d" % each for each in range(number, states, PARTITIONS)], saved
-                )
+            for partition in range(PARTITIONS):
+                numbers = range(partition, states, PARTITIONS)
+                for start in range(0, len(numbers), 200):
+                    entries = [
+                        (b"bench/site/m%06d" % each, rests if place % one_in else trains)
+                        for place, each in enumerate(numbers[start : start + 200])
+                    ]
+                    await log.checkpoint(CONTROLLER_STATE, partition, [*entries, position_entry(0)], START_MS)
         return await asyncio.to_thread(_process, folder)
 
 
-async def _keep(log: Log, partition: int, keys: list[bytes], saved: bytes) -> None:
-    value = msgspec.msgpack.encode(Kept(0, saved))
-    for start in range(0, len(keys), 200):
-        entries = [*((key, value) for key in keys[start : start + 200]), position_entry(0)]
-        await log.checkpoint(CONTROLLER_STATE, partition, entries, START_MS)
-
-
-def _a_state() -> bytes:
-    """Return the state of a machine that has trained for a while."""
-    controller = Controller()
-    (key, *_), state = {one.machine for one in islice(stories.story(7, 1, "bench"), 1)}, None
-    for number, said in enumerate(islice(stories.story(7, 1, "bench"), 200)):
+def _two_states() -> tuple[bytes, bytes]:
+    """Return the state of a machine in its first session, after a while, and after the session's end."""
+    controller, records = Controller(), list[Record]()
+    for number, said in enumerate(islice(stories.story(7, 1, "bench"), STORY)):
         new = stories.record(said)
-        record = Record(new.topic, 0, number, new.key, new.value, new.timestamp_ms, new.headers)
-        state = controller.start(key.encode()) if state is None else state
-        item = controller.prepare([record])[0]
-        if not isinstance(item, Malformed):
-            state, _ = controller.step(state, item, record.timestamp_ms)
-    if state is None:
-        raise RuntimeError("the story is empty")
-    return controller.save(state)
+        records.append(Record(new.topic, 0, number, new.key, new.value, new.timestamp_ms, new.headers))
+    state, trains = controller.start(records[0].key), b""
+    for number, (record, item) in enumerate(zip(records, controller.prepare(records), strict=True)):
+        if isinstance(item, Malformed):
+            raise item
+        state, _ = controller.step(state, item, record.timestamp_ms)
+        if number == TRAINING_FOR:
+            trains = controller.save(state)
+        elif number > TRAINING_FOR and state.session is None:
+            return trains, controller.save(state)
+    raise RuntimeError("the session has no end")
 
 
 def _process(folder: Path) -> Took:
     """Run a scale point in a process of its own."""
     command = (sys.executable, "-m", "loadtest.bench.scale_point", str(folder))
     child = subprocess.Popen(command, stdout=subprocess.PIPE)
-    told = child.stdout.read() if child.stdout is not None else b""
+    printed = child.stdout.read() if child.stdout is not None else b""
     if child.wait():
         raise RuntimeError(f"a scale point ended with {child.returncode}")
-    return msgspec.json.decode(told.splitlines()[-1], type=Took)
+    return msgspec.json.decode(printed.splitlines()[-1], type=Took)

@@ -1,4 +1,4 @@
-"""Scale plot: CPU time and memory by the number of machines, and the time of a start by the number of states."""
+"""Scale plot: CPU time, memory and latency by machines, rate by partitions and workers, time of a start by states."""
 
 import re
 from collections.abc import Mapping
@@ -7,8 +7,12 @@ from pathlib import Path
 PANELS = (
     (r"(\d+)_machines_cpu_us_per_rep", "machines", "CPU, us a rep"),
     (r"(\d+)_machines_peak_rss_MB", "machines", "peak memory, MB"),
+    (r"latency_(\d+)_machines_rep_to_metric_ms_p99", "machines", "rep to metric, p99, ms"),
+    (r"(\d+)_partitions_reps_per_s", "partitions", "reps/s"),
+    (r"(\d+)_workers_reps_per_s", "workers on two cores", "reps/s"),
     (r"restore_(\d+)_states_s", "states", "start, s"),
 )
+ACROSS = 3
 
 
 def series(figures: Mapping[str, float], pattern: str) -> list[tuple[int, float]]:
@@ -24,14 +28,16 @@ def series(figures: Mapping[str, float], pattern: str) -> list[tuple[int, float]
 
 
 def draw(figures: Mapping[str, float], file: Path) -> None:
-    """Draw three panels; write them as SVG."""
+    """Draw the panels; write them as SVG."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - half a second, for those alone who want a picture
 
-    figure = Figure(figsize=(9.0, 2.6), layout="constrained")
-    for axes, (pattern, across, up) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    figure = Figure(figsize=(9.0, 5.0), layout="constrained")
+    panels = figure.subplots(len(PANELS) // ACROSS, ACROSS).flat
+    for axes, (pattern, across, up) in zip(panels, PANELS, strict=True):
         points = series(figures, pattern)
         axes.plot([size for size, _ in points], [value for _, value in points], marker="o")
-        axes.set_xscale("log")
+        if len(points) > 1 and points[-1][0] >= 10 * points[0][0]:
+            axes.set_xscale("log")
         axes.set_ylim(bottom=0.0)
         axes.set_xlabel(across)
         axes.set_ylabel(up)

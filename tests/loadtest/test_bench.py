@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator
 from itertools import islice
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from adaptors import points
 from dashboards.grafana import alerts, builder
 from loadtest import grafana
-from loadtest.bench import bridge, contenders, end_to_end, many_points, stepping, stories
+from loadtest.bench import bridge, contenders, end_to_end, history, many_points, ramp, scale_kafka, stepping, stories
 from loadtest.bench.__main__ import measured
 from loadtest.bench.lap import Unfinished, Watch
+from loadtest.bench.latency import prepared
 from loadtest.bench.many_points import SESSION
 from loadtest.bench.peers.empty import OUTPUT_BYTES, Empty
 from loadtest.bench.report import Effort, Report, Run, Spread
@@ -30,7 +32,7 @@ from streams.core.errors import Malformed
 from streams.core.measure import measure
 from streams.core.records import NewRecord, Record
 from streams.core.telemetry import Rep
-from streams.core.topics import METRIC
+from streams.core.topics import COMMAND, METRIC
 
 QUICK = Effort(quick=True)
 
@@ -166,11 +168,43 @@ def test_a_history_of_weeks_has_every_point_once_and_ends_now() -> None:
     assert {'note="50 % \\""' in line for line in told if not line.startswith("meter")} == {True}
 
 
+def test_history_must_store_every_point_of_every_tenant_once_and_a_command_said_again_is_no_other() -> None:
+    told = history.concluded(tenants=2, messages=6_000, machines=40)
+    stored = history.expected(told)
+    there = {(one.measurement, one.tags, one.t_ns) for record in told for one in points.points(record)}
+    assert stored == Counter(measurement for measurement, _, _ in there)
+    assert stored["rep"] > 100
+    assert stored["command"] < sum(record.topic == COMMAND for record in told)
+    assert not history.why_void(told, stored)
+    assert history.why_void(told, {**stored, "rep": stored["rep"] - 1}) == (
+        f"rep: {stored['rep']} points told, {stored['rep'] - 1} stored",
+    )
+
+
 def test_the_queries_that_are_timed_are_all_that_boards_and_alerts_ask() -> None:
     assert grafana.boards() == {board.uid: builder.board_json(board) for board in builder.BOARDS}
     assert [one.query for one in grafana.alerts()] == [one.query for alert in alerts.ALERTS for one in alert.asked]
     asked = sum(len(list(grafana.panels(board))) for board in grafana.boards().values())
     assert asked > 60
+
+
+def test_a_story_told_twice_as_fast_says_in_ten_seconds_what_it_says_in_twenty() -> None:
+    calm, quick = (
+        ramp.cut(prepared(stories.story(seed=1, machines=4, tenant="acme", spread_s=10.0)), length_s, speed)
+        for length_s, speed in ((20.0, 1.0), (10.0, 2.0))
+    )
+    assert [one.name for one in quick] == [one.name for one in calm]
+    assert [2.0 * one.at_s for one in quick] == [one.at_s for one in calm]
+    assert len(quick) > 10
+
+
+def test_few_machines_and_many_say_the_same_reps_each_in_an_order_without_holes() -> None:
+    pool = stories.reps(seed=1, count=5)
+    few, many = (list(scale_kafka.told(machines, 20, pool)) for machines in (2, 10))
+    spoken = [[one.message.force for one in said if isinstance(one.message, Rep)] for said in (few, many)]
+    assert spoken[0] == spoken[1]
+    names = [codec.message_id(one.machine, one.message) for one in few]
+    assert [name for name in names if "m00001" in name] == [f"bench/site-1/m00001/b/{seq}" for seq in range(10)]
 
 
 def test_the_empty_stage_must_put_out_every_message_once() -> None:
