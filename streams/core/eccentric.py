@@ -11,7 +11,7 @@ from streams.core.segmentation import Phases
 
 def eccentric_time_ratio(reps: Phases) -> Column:
     """Eccentric time over the prescribed one."""
-    return eccentric_time(reps)[0] / reps.signals.eccentric_s, {"no_reference": _is_free(reps)}
+    return reps.once(eccentric_time)[0] / reps.signals.eccentric_s, {"no_reference": _is_free(reps)}
 
 
 def eccentric_speed_ratio(reps: Phases) -> Column:

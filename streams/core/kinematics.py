@@ -72,7 +72,7 @@ def is_tempo_fast(reps: Phases) -> BoolArray:
 def mean_velocity(reps: Phases) -> Column:
     """Displacement over time of the concentric, in m/s or rad/s; velocity loss and all rules use this one."""
     moved = reps.once(displacement)
-    return moved / concentric_time(reps)[0], {"no_movement": np.abs(moved) <= NEARLY_ZERO}
+    return moved / reps.once(concentric_time)[0], {"no_movement": np.abs(moved) <= NEARLY_ZERO}
 
 
 def peak_velocity(reps: Phases) -> Column:
@@ -99,4 +99,4 @@ def _tempo(reps: Phases) -> tuple[FloatArray, FloatArray]:
     signals = reps.signals
     wanted_con = np.where((signals.concentric_s > 0.0) & ~signals.is_max, signals.concentric_s, np.nan)
     wanted_ecc = np.where(signals.eccentric_s > 0.0, signals.eccentric_s, np.nan)
-    return concentric_time(reps)[0] / wanted_con, eccentric_time(reps)[0] / wanted_ecc
+    return reps.once(concentric_time)[0] / wanted_con, eccentric_time(reps)[0] / wanted_ecc

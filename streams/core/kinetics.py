@@ -22,7 +22,7 @@ def concentric_work(reps: Phases) -> Column:
 
 def concentric_power(reps: Phases) -> Column:
     """Concentric work over concentric time, in W."""
-    return reps.once(work) / concentric_time(reps)[0], {}
+    return reps.once(work) / reps.once(concentric_time)[0], {}
 
 
 def peak_force(reps: Phases) -> Column:

@@ -172,7 +172,7 @@ def _columns(phases: Phases) -> tuple[FloatArray, CodeArray]:
 
     What is written last counts: an invalid rep over a missing need, and that over what the metric itself says.
     """
-    columns = [metric.kernel(phases) for metric in OF_REPS]
+    columns = [phases.once(metric.kernel) for metric in OF_REPS]
     raw = np.concatenate([column for column, _ in columns]).reshape(len(columns), -1).T
     values = np.rint(raw * _PRECISION) / _PRECISION + 0.0  # no -0.0
     whys = np.where(np.isfinite(values), np.int8(0), _CODE["invalid_input"])

@@ -6,7 +6,7 @@ muscle as strict ones. It is told because the load of such reps is no ground for
 
 import numpy as np
 
-from streams.core import kinetics, ragged
+from streams.core import kinematics, kinetics, ragged
 from streams.core.kinematics import NEARLY_ZERO, Column
 from streams.core.ragged import BoolArray, FloatArray, IntArray, Slices
 from streams.core.segmentation import MIN_PHASE, Phases
@@ -26,7 +26,7 @@ BOUNCE_RATIO = 3.0
 
 def peak_to_mean_force(reps: Phases) -> Column:
     """Peak over mean force of the concentric."""
-    (peak, _), (mean, _) = kinetics.peak_force(reps), kinetics.mean_force(reps)
+    (peak, _), (mean, _) = reps.once(kinetics.peak_force), reps.once(kinetics.mean_force)
     return peak / mean, {"zero_denominator": np.abs(mean) <= NEARLY_ZERO}
 
 
@@ -57,7 +57,7 @@ def inertial_share(reps: Phases) -> Column:
 
 def kinetic_share(reps: Phases) -> Column:
     """Kinetic energy of the effective mass at the peak of concentric velocity, over concentric work."""
-    peak, work = reps.concentric.largest(reps.concentric_velocity), reps.once(kinetics.work)
+    (peak, _), work = reps.once(kinematics.peak_velocity), reps.once(kinetics.work)
     return 0.5 * reps.signals.mass * peak * peak / work, {
         "not_calibrated": np.isnan(reps.signals.mass),
         "zero_denominator": np.abs(work) <= NEARLY_ZERO,
