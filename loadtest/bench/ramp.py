@@ -28,7 +28,7 @@ from streams.core.records import header
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, TELEMETRY
 
 MACHINES = 1_000
-RATES = (150, 200, 300, 400, 500, 600, 800, 1_000, 1_300, 1_600, 2_000)
+RATES = (50, 100, 200, 300, 400, 500, 600, 800, 1_000, 1_300, 1_600, 2_000)
 """Reps a second of each step, with 2.7 other messages beside each."""
 
 STEP_S, QUICK_STEP_S = 20.0, 10.0

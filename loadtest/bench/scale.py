@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+from msgspec.structs import replace
 
 from loadtest.bench import stories
 from loadtest.bench.contenders import reps_are_measured
@@ -20,14 +21,15 @@ from loadtest.bench.report import Effort, Run
 from loadtest.bench.scale_kafka import POOL, by_machines, by_partitions, by_workers, told
 from loadtest.bench.scale_plot import draw
 from loadtest.bench.scale_point import Took, settings
+from loadtest.bench.stepping import heard
 from loadtest.bench.stories import Said
 from loadtest.bench.written import Written
 from spineloop import wiring
 from streams.checkpoint import Kept, position_entry
 from streams.core.controller import Controller
 from streams.core.errors import Malformed
-from streams.core.records import Record
-from streams.core.topics import CONTROLLER_STATE, METRIC
+from streams.core.records import NewRecord
+from streams.core.topics import CONTROLLER_STATE, METRIC, TELEMETRY
 
 MACHINES, QUICK_MACHINES = (10, 100, 1_000, 10_000), (10, 1_000)
 REPS, QUICK_REPS = 10_000, 1_000
@@ -67,6 +69,8 @@ async def scale(effort: Effort) -> AsyncGenerator[Run, None]:
                 figures[f"restore_{count}_{name}_s"] = restored.restore_s
                 figures[f"restore_{count}_{name}_cpu_us_per_state"] = 1e6 * restored.restore_cpu_s / count
                 figures[f"restore_{count}_{name}_peak_rss_MB"] = restored.peak_bytes / 1e6
+            spoken = await _restored(count, 1, all_speak=True)
+            figures[f"restore_{count}_states_and_hear_all_peak_rss_MB"] = spoken.peak_bytes / 1e6
         for measure in (by_partitions, by_workers, by_machines):
             more, missing = await measure(pool, quick=effort.quick)
             figures |= more
@@ -100,29 +104,33 @@ async def _with_log(story: Iterable[Said]) -> tuple[Took, tuple[str, ...]]:
         return point, reps_are_measured(said, outputs)
 
 
-async def _restored(states: int, one_in: int) -> Took:
-    """Write so many states, of which one in some trains, and time a start that reads them back."""
-    trains, rests = (msgspec.msgpack.encode(Kept(0, saved)) for saved in _two_states())
+async def _restored(states: int, one_in: int, *, all_speak: bool = False) -> Took:
+    """Write so many states, of which one in some trains, and time a start that reads them back; then let all speak."""
+    *saved, said = _trained()
+    trains, rests = (msgspec.msgpack.encode(Kept(0, each)) for each in saved)
+    keys = [b"bench/site/m%06d" % number for number in range(states)]
     with TemporaryDirectory() as name:
         folder = Path(name)
         async with wiring.open_log(settings(folder), "bench") as log:
+            for start in range(0, states if all_speak else 0, APPENDED):
+                await log.append([replace(said, key=key) for key in keys[start : start + APPENDED]])
             for partition in range(PARTITIONS):
-                numbers = range(partition, states, PARTITIONS)
-                for start in range(0, len(numbers), 200):
+                spoken = [one.key async for some in log.read(TELEMETRY, partition) for one in some]
+                here = spoken if all_speak else keys[partition::PARTITIONS]
+                for start in range(0, len(here), 200):
                     entries = [
-                        (b"bench/site/m%06d" % each, rests if place % one_in else trains)
-                        for place, each in enumerate(numbers[start : start + 200])
+                        (key, rests if place % one_in else trains)
+                        for place, key in enumerate(here[start : start + 200], start)
                     ]
                     await log.checkpoint(CONTROLLER_STATE, partition, [*entries, position_entry(0)], START_MS)
         return await asyncio.to_thread(_process, folder)
 
 
-def _two_states() -> tuple[bytes, bytes]:
-    """Return the state of a machine in its first session, after a while, and after the session's end."""
-    controller, records = Controller(), list[Record]()
-    for number, said in enumerate(islice(stories.story(7, 1, "bench"), STORY)):
-        new = stories.record(said)
-        records.append(Record(new.topic, 0, number, new.key, new.value, new.timestamp_ms, new.headers))
+def _trained() -> tuple[bytes, bytes, NewRecord]:
+    """Return the state of a machine half-way through a session and after it, and what it says at half-way."""
+    controller = Controller()
+    told = [stories.record(said) for said in islice(stories.story(7, 1, "bench"), STORY)]
+    records = [heard(new, number) for number, new in enumerate(told)]
     state, trains = controller.start(records[0].key), b""
     for number, (record, item) in enumerate(zip(records, controller.prepare(records), strict=True)):
         if isinstance(item, Malformed):
@@ -131,7 +139,7 @@ def _two_states() -> tuple[bytes, bytes]:
         if number == TRAINING_FOR:
             trains = controller.save(state)
         elif number > TRAINING_FOR and state.session is None:
-            return trains, controller.save(state)
+            return trains, controller.save(state), told[TRAINING_FOR + 1]
     raise RuntimeError("the session has no end")
 
 
