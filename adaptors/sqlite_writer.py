@@ -41,7 +41,8 @@ class Tidying(msgspec.Struct, frozen=True):
     every_s : float
         How often records are looked for that are older than the retention, in s.
     compact_after : int
-        Records written to a compacted partition before it is compacted: 5,000 of 2 to 10 kB are 10 to 50 MB that nobody reads.
+        Records written to a compacted partition before it is compacted: 5,000 of 2 to 10 kB are 10 to 50 MB that
+        nobody reads.
     """
 
     every_s: float = 60.0

@@ -5,9 +5,9 @@ all keys are. A state at a position is a function of the log alone (E4), so two 
 conflict: the one with the higher position is simply newer. Reading back is therefore a join, and a late checkpoint of a
 replaced worker can't set anything back, whatever part of the keys it holds (docs/decisions/0003).
 
-The topic keeps every write for a while, so reading back must not begin at its beginning. Each position is stored with the
-offset from which every key is found again, and keys that nobody changes are written again now and then, so that this
-is never far from the end.
+The topic keeps every write for a while, so reading back must not begin at its beginning. Each position is stored with
+the offset from which every key is found again, and keys that nobody changes are written again now and then, so that
+this is never far from the end.
 """
 
 from collections.abc import Iterable, Sequence
