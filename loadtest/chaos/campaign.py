@@ -198,9 +198,11 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
     controller, planner = Controller(), Planner(machines=settings.machine_catalogue())
     start_s = time.monotonic()
     async with oracle.log_of(ground.stack) as log, wiring.open_history(settings) as history:
+        found: list[int] = []
 
         async def is_dealt_with() -> bool:
             in_history = await history.count("rep")
+            found.append(in_history)
             told(f"everything is whole again; {in_history} of {reps} reps in history", 1.0)
             if in_history < reps and not fleet.unsaid:
                 return False
@@ -208,7 +210,7 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
 
         await _until(is_dealt_with, report)
         report.settled_after_s = round(time.monotonic() - start_s, 1)
-        in_history = await history.count("rep")
+        in_history = found[-1] if found else await history.count("rep")
     start_s = time.monotonic()
     for worker in ground.workers.values():  # the books have the machine for themselves
         await worker.stop()
@@ -237,14 +239,20 @@ def _compare(books: Books, report: Report) -> None:
 
 
 async def _until(holds: Callable[[], Awaitable[bool]], report: Report) -> None:
-    """Wait; what does not come in time is found missing in the books."""
+    """Wait; what does not come in time is found missing in the books. Who is too busy to answer is asked again."""
+    why = ""
     try:
         async with asyncio.timeout(SETTLE_S):
-            while not await holds():
+            while True:
+                try:
+                    if await holds():
+                        return
+                except Busy as busy:
+                    why = f": {busy}"
                 await asyncio.sleep(SETTLE_LOOK_S)
-    except (TimeoutError, Busy) as error:
-        why = str(error) or f"not all was dealt with {SETTLE_S:.0f} s after everything was whole again"
-        report.failed = report.failed or why
+    except TimeoutError:
+        late = f"not all was dealt with {SETTLE_S:.0f} s after everything was whole again{why}"
+        report.failed = report.failed or late
 
 
 def _count(report: Report, ground: Ground, done: Sequence[Blow]) -> None:
