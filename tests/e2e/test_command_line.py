@@ -28,10 +28,11 @@ def test_a_wrong_setting_ends_with_one_line_that_names_it() -> None:
 
 
 def test_a_log_that_is_away_is_one_clear_line_and_not_a_traceback() -> None:
-    done = run("control", SPINELOOP_LOG_URL=f"kafka://127.0.0.1:{native.free_port()}", SPINELOOP_HTTP_PORT="0")
+    nowhere = f"kafka://127.0.0.1:{native.free_port()}"
+    done = run("control", SPINELOOP_LOG_URL=nowhere, SPINELOOP_HTTP_PORT="0", SPINELOOP_STALL_S="1")
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("spineloop: control: Kafka")
+    assert last.startswith("spineloop: control: nothing to begin with in 1.0 s: Kafka: ")
     assert "Traceback" not in done.stderr
 
 
