@@ -242,7 +242,8 @@ async def test_behind_the_wall_the_reflex_stops_the_machine_that_is_in_danger_an
         ear(await wall.outside(EVIL), f"spineloop/v1/{EVIL}/command") as evil,
     ):
         await evil.connection.publish(f"spineloop/v1/{EVIL}/event", lie)
-        await evil.connection.publish(f"spineloop/v1/{VICTIM}/event", fault)
+        with pytest.raises(Refused):
+            await evil.connection.publish(f"spineloop/v1/{VICTIM}/event", fault)
         await evil.connection.publish(f"spineloop/v1/{EVIL}/event", fault)
         await until(lambda: len(evil.heard) > 0)
         assert (victim.heard, [codec.decode_command(one).cause for _, one in evil.heard]) == ([], [f"{EVIL}/b/1"])
