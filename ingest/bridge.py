@@ -103,15 +103,15 @@ def serves(filters: Sequence[str], machine: str) -> bool:
     return False
 
 
-def site_filter(tenant: str = "+", site: str = "+") -> str:
-    """Name everything that the machines of a site say.
+def site_filter(tenant: str = "+", site: str = "+", stream: str = "+") -> str:
+    """Name everything that the machines of a site say, or what they say on one stream.
 
     Examples
     --------
-    >>> site_filter("acme")
-    'spineloop/v1/acme/+/+/+'
+    >>> site_filter("acme"), site_filter("acme", "north", "event")
+    ('spineloop/v1/acme/+/+/+', 'spineloop/v1/acme/north/+/event')
     """
-    return f"spineloop/v1/{tenant}/{site}/+/+"
+    return f"spineloop/v1/{tenant}/{site}/+/{stream}"
 
 
 class Bridge(Generic[M]):

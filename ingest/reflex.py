@@ -7,12 +7,12 @@ here has to be kept, repeated or put aside: what is missed is stopped a little l
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Generic, TypeVar, cast
 
 import structlog
 
 from ingest.arrival import Message, trace_of
+from ingest.bridge import Machines
 from streams.core import codec
 from streams.core.commands import Command
 from streams.core.danger import stop_for
@@ -29,35 +29,8 @@ _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
 
 
-class Machines(Protocol[M]):
-    """One connection to the machines' broker. When it is gone, every call raises Busy, and a new one is needed."""
-
-    async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1."""
-
-    async def receive(self, limit: int) -> Sequence[M]:
-        """Return what has come, at least one message and at most `limit`."""
-
-    def ack(self, batch: Sequence[M]) -> None:
-        """Acknowledge the first messages that were received and are not acknowledged yet, in order."""
-
-    async def close(self) -> None:
-        """Disconnect."""
-
-
 Send = Callable[[Sequence[tuple[Command, str | None]]], Awaitable[None]]
 """Sends commands, each with its `traceparent` if it has one, each id once; raises Busy while the broker is away."""
-
-
-def event_filter(tenant: str = "+", site: str = "+") -> str:
-    """Name the events of the machines of a site.
-
-    Examples
-    --------
-    >>> event_filter("acme")
-    'spineloop/v1/acme/+/+/event'
-    """
-    return f"spineloop/v1/{tenant}/{site}/+/event"
 
 
 class Reflex(Generic[M]):
@@ -106,25 +79,24 @@ class Reflex(Generic[M]):
         Refused
             The broker does not let us in, or not do this.
         """
-        stopping = asyncio.create_task(stop.wait())
+        listening, stopping = asyncio.create_task(self._keep_listening()), asyncio.create_task(stop.wait())
         try:
-            while not stop.is_set():
-                listening = asyncio.create_task(self._listen())
-                await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                listening.cancel()
-                try:
-                    await listening
-                except Busy as busy:
-                    self._meters.count("spineloop_busy_total", component="reflex")
-                    _log.warning("reflex is interrupted", why=str(busy), retry_s=RETRY_S)
-                    await asyncio.wait({stopping}, timeout=RETRY_S)
-                except asyncio.CancelledError:
-                    if not stop.is_set():
-                        raise
+            await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if listening.done():
+                listening.result()
         finally:
-            stopping.cancel()
-            with suppress(asyncio.CancelledError):
-                await stopping
+            for task in (listening, stopping):
+                task.cancel()
+            await asyncio.gather(listening, stopping, return_exceptions=True)
+
+    async def _keep_listening(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except Busy as busy:
+                self._meters.count("spineloop_busy_total", component="reflex")
+                _log.warning("reflex is interrupted", why=str(busy), retry_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
 
     async def _listen(self) -> None:
         machines = await self._connect()

@@ -36,7 +36,7 @@ from dashboards.live.server import Page, PageSettings
 from ingest.arrival import Message
 from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
 from ingest.bridge import Log as BridgeLog
-from ingest.reflex import Reflex, event_filter
+from ingest.reflex import Reflex
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import Needs, Watched
@@ -341,7 +341,7 @@ def reflex(settings: Settings, meters: Meters) -> Role:
         send,
         meters,
         now_ms=wall_clock_ms,
-        heard=event_filter(settings.ingest_tenant, settings.ingest_site),
+        heard=site_filter(settings.ingest_tenant, settings.ingest_site, "event"),
         policy=digest(settings.policy()),
     )
 
@@ -351,7 +351,8 @@ def reflex(settings: Settings, meters: Meters) -> Role:
         finally:
             await sender.close()
 
-    return Role("reflex", run, lambda: listening.ready)
+    needs = Needs(sender.connected)  # from the start: who is in danger does not wait for a handshake
+    return Role("reflex", _beside(run, needs.keep_asking), lambda: listening.ready and needs.answer)
 
 
 def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:

@@ -126,6 +126,18 @@ async def test_a_broker_that_was_away_is_asked_again() -> None:
     assert loop.meters.totals["spineloop_busy_total"] > 0
 
 
+async def test_one_that_is_cancelled_leaves_no_task_and_no_connection_behind(broker: Server) -> None:
+    role = wiring.reflex(Settings.read({"SPINELOOP_MQTT_URL": broker.url}), Counts())
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(role.run(asyncio.Event()))
+    async with asyncio.timeout(DEADLINE_S):
+        while not role.is_ready():
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait({running})
+    assert (asyncio.all_tasks() - before, role.is_ready()) == (set(), False)
+
+
 def test_the_controllers_stop_finds_the_machine_stopped_and_after_the_release_it_does_not_stop_it_again() -> None:
     ledger = Ledger()
     machine: Simulated = a_machine(ledger=ledger)
