@@ -87,8 +87,9 @@ class Account(msgspec.Struct, kw_only=True):
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing was lost or doubled, nobody died, and nobody held too much."""
-        return not (self.tally.findings or self.ended) and max(self.peak_MB.values()) <= LIMIT_MB
+        """Whether nothing was lost or doubled, every STOP answered, nobody died, and nobody held too much."""
+        is_answered = all(one.answered == one.pressed for one in self.stops.values())
+        return is_answered and not (self.tally.findings or self.ended) and max(self.peak_MB.values()) <= LIMIT_MB
 
 
 @dataclass(frozen=True, slots=True)
