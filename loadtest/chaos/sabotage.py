@@ -25,6 +25,13 @@ class Sabotage(msgspec.Struct, frozen=True):
     new: str
     tests: Sequence[str]
 
+    def spoiled(self) -> str:
+        """Return the file without the promise. Raises ValueError if its lines don't stand there, once."""
+        text = (ROOT / self.file).read_text(encoding="utf-8")
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.file} no longer has the lines of {self.promise!r} once")
+        return text.replace(self.old, self.new)
+
 
 ENGINE = ("tests/shell/test_engine.py",)
 
@@ -83,7 +90,7 @@ SABOTAGES: Sequence[Sabotage] = (
     Sabotage(
         "the controller does not look whether it has heard a seq",
         "streams/core/boots.py",
-        "    if order.is_repeated(boot, heard.message.seq):\n        return None\n",
+        "        if order.is_repeated(boot, heard.message.seq):\n            return None\n",
         "",
         ("tests/core/test_controller.py", "tests/core/test_both_stages.py"),
     ),
@@ -103,11 +110,7 @@ def committed() -> Iterator[tuple[Sabotage, Sequence[str]]]:
         with native.temporary_folder() as folder:
             copy = folder / "sources"
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "*.egg-info"))
-            spoiled = copy / sabotage.file
-            text = spoiled.read_text(encoding="utf-8")
-            if text.count(sabotage.old) != 1:
-                raise ValueError(f"{sabotage.file} no longer has the lines of {sabotage.promise!r} once")
-            spoiled.write_text(text.replace(sabotage.old, sabotage.new), encoding="utf-8")
+            (copy / sabotage.file).write_text(sabotage.spoiled(), encoding="utf-8")
             yield sabotage, _failed(copy, sabotage.tests)
 
 
