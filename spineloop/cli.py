@@ -22,6 +22,7 @@ from spineloop import (
     erasing,
     exporting,
     logs,
+    process,
     recordings,
     replaying,
     running,
@@ -98,7 +99,7 @@ def _ours(error: BaseException) -> BaseException | None:
 
 def _role(name: str) -> None:
     async def work(settings: Settings, exposition: Exposition) -> None:
-        await running.run([wiring.process(name, settings, exposition)], settings, exposition, asyncio.Event())
+        await running.run([process.of_role(name, settings, exposition)], settings, exposition, asyncio.Event())
 
     _run(name, work)
 

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -17,8 +17,8 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from adaptors import broker_watch, kafka_erasure, kafka_topics, mqtt_client, sqlite_erasure
 from adaptors import history as histories
+from adaptors import kafka_erasure, kafka_topics, mqtt_client, sqlite_erasure
 from adaptors.delivery import Delivery, Pace
 from adaptors.downlink import Downlink, Order, Sender
 from adaptors.history import History
@@ -42,7 +42,6 @@ from spineloop.settings import Settings, WrongSetting
 from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
-from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
 from streams.core.planning import Planner
 from streams.core.policy import Policy, digest
@@ -57,9 +56,6 @@ MQTT_SESSION_S = 7 * 86_400
 
 _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
-
-START_RETRY_S = 1.0
-"""Pause in s between two tries of a role to begin while one of its servers is away."""
 
 DOWNLINK = "downlink"
 HEARTBEAT_MS = 1_000
@@ -260,7 +256,7 @@ def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
         settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
     )
     needs = Needs(partial(log.bounds, TELEMETRY))
-    return Role("ingest", _beside(bridge.run, needs.keep_asking), lambda: bridge.ready and needs.answer)
+    return Role("ingest", beside(bridge.run, needs.keep_asking), lambda: bridge.ready and needs.answer)
 
 
 def stages(settings: Settings, chosen: Policy | None = None) -> tuple[Controller, Planner]:
@@ -352,7 +348,7 @@ def reflex(settings: Settings, meters: Meters) -> Role:
             await sender.close()
 
     needs = Needs(sender.connected)  # from the start: who is in danger does not wait for a handshake
-    return Role("reflex", _beside(run, needs.keep_asking), lambda: listening.ready and needs.answer)
+    return Role("reflex", beside(run, needs.keep_asking), lambda: listening.ready and needs.answer)
 
 
 def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:
@@ -376,87 +372,10 @@ def page_role(shown: Page) -> Role:
     return Role("page", shown.run, lambda: shown.is_ready)
 
 
-def process(name: str, settings: Settings, meters: Meters) -> Role:
-    """Be one role with clients of its own, as a process of the distributed way: from when its servers are there.
-
-    While one of them is away it waits, is not ready, and says so; for `stall_s` at most, as in a run (E8). What happens
-    after it has begun is the role's own business.
-    """
-    begun: list[Role] = []
-
-    async def run(stop: asyncio.Event) -> None:
-        async with AsyncExitStack() as stops:
-            role = await _patiently(
-                stop, settings.stall_s, lambda: stops.enter_async_context(_opened(name, settings, meters))
-            )
-            if role is not None:
-                begun.append(role)
-                await role.run(stop)
-
-    return Role(name, run, lambda: bool(begun) and begun[0].is_ready())
-
-
-async def _expire(limit: asyncio.Timeout, stop: asyncio.Event) -> None:
-    await stop.wait()
-    limit.reschedule(asyncio.get_running_loop().time())
-
-
-async def _patiently(stop: asyncio.Event, limit_s: float, open_once: Callable[[], Awaitable[Role]]) -> Role | None:
-    """Open as soon as it can be; None if told to stop before. Raises BrokenPromise when it took too long."""
-    start_s = time.monotonic()
-    while not stop.is_set():
-        try:
-            async with asyncio.timeout(None) as limit:
-                stopping = asyncio.create_task(_expire(limit, stop))
-                try:
-                    return await open_once()
-                finally:
-                    stopping.cancel()
-        except TimeoutError:  # a server that does not answer keeps nobody from ending
-            return None
-        except Busy as busy:
-            waited_s = time.monotonic() - start_s
-            if waited_s > limit_s:
-                raise BrokenPromise(f"nothing to begin with in {limit_s} s: {busy}") from busy
-            _log.warning("waiting for a server", why=str(busy), waited_s=round(waited_s, 1), limit_s=limit_s)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), START_RETRY_S)
-    return None
-
-
-@asynccontextmanager
-async def _opened(name: str, settings: Settings, meters: Meters) -> AsyncIterator[Role]:
-    if name == "reflex":
-        yield reflex(settings, meters)
-        return
-    async with open_log(settings, name) as log:
-        if name == "history":
-            async with open_history(settings) as sink:
-                yield history(settings, log, sink, meters)
-        elif name == "ingest":
-            yield _watching_the_broker(ingest(settings, log, meters), settings, meters)
-        elif name == "page":
-            yield page_role(page(settings, log))
-        else:
-            yield WITH_LOG[name](settings, log, meters)
-
-
-def _watching_the_broker(role: Role, settings: Settings, meters: Meters) -> Role:
-    """Let a bridge also tell what the broker says of itself; that it does not say it is no reason to stop."""
-
-    async def watch() -> None:
-        try:
-            await broker_watch.watch(connect(settings, f"{settings.ingest_client_id}-watch"), meters)
-        except BrokenPromise as refused:
-            _log.warning("broker is not watched", why=str(refused))
-
-    return Role(role.name, _beside(role.run, watch), role.is_ready)
-
-
 Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
 
-def _beside(run: Run, other: Callable[[], Coroutine[Any, Any, None]]) -> Run:
+def beside(run: Run, other: Callable[[], Coroutine[Any, Any, None]]) -> Run:
     """Do something else as long as a role runs; that it ends is no reason to stop."""
 
     async def both(stop: asyncio.Event) -> None:
