@@ -130,7 +130,7 @@ class Eyes:
             try:
                 seen = await lags(self._log, self._ground.stack.log.address) | await self.also()
             except Busy:
-                pass
+                pass  # while the log is away nobody knows
             else:
                 self.moments.append(Moment(time.monotonic(), seen))
                 self.highest |= Counter({group: lag.records for group, lag in seen.items()})
