@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from aiohttp import ClientError
 
 from loadtest import oracle
 from loadtest.bench.processes import peak_bytes
@@ -18,6 +19,7 @@ from loadtest.chaos.faults import FAULTS, Blow, Strikes, schedule
 from loadtest.chaos.ground import GUESTS, Ground, prepared
 from loadtest.chaos.pages import Page, pages
 from loadtest.chaos.reconcile import Books, Finding, reconciled
+from loadtest.chaos.tally import named_in_history
 from loadtest.clocks import Clocks
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
@@ -58,11 +60,15 @@ Progress = Callable[[str, float], None]
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """What a campaign brought. Memory in MB, times in s; `fleet` is this process, with its proxies and its books."""
+    """What a campaign brought. Memory in MB, times in s; `fleet` is this process, with its proxies and its books.
+
+    A blow of the schedule fell so many seconds after `began_ms`.
+    """
 
     seed: int
     seconds: float
     rate: float
+    began_ms: int = 0
     rate_reached: float = 0.0
     reps: int = 0
     messages: int = 0
@@ -113,7 +119,7 @@ async def run(seed: int, seconds: float, rate: float, told: Progress, kills: int
     async with prepared(clocks=Clocks(seed)) as ground:
         report.disk = ground.disk.kind
         fleet = _fleet(ground, seed, seconds, rate)
-        start_s = time.monotonic()
+        start_s, report.began_ms = time.monotonic(), wiring.wall_clock_ms()
         training = asyncio.create_task(fleet.run())
         telling = asyncio.create_task(_tell(fleet, seconds, told))
         strikes = Strikes(ground)
@@ -145,7 +151,7 @@ def _noted(report: Report, what: str) -> Iterator[None]:
     """Go on after a failure, so that an hour's figures are not lost with it; the report says so."""
     try:
         yield
-    except (ExceptionGroup, Busy, OSError) as error:
+    except (ExceptionGroup, Busy, OSError, ValueError, ClientError) as error:
         report.failed = report.failed or f"{what}: {error!r}"
 
 
@@ -198,11 +204,9 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
     controller, planner = Controller(), Planner(machines=settings.machine_catalogue())
     start_s = time.monotonic()
     async with oracle.log_of(ground.stack) as log, wiring.open_history(settings) as history:
-        found: list[int] = []
 
         async def is_dealt_with() -> bool:
             in_history = await history.count("rep")
-            found.append(in_history)
             told(f"everything is whole again; {in_history} of {reps} reps in history", 1.0)
             if in_history < reps and not fleet.unsaid:
                 return False
@@ -210,16 +214,19 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
 
         await _until(is_dealt_with, report)
         report.settled_after_s = round(time.monotonic() - start_s, 1)
-        in_history = found[-1] if found else await history.count("rep")
     start_s = time.monotonic()
     for worker in ground.workers.values():  # the books have the machine for themselves
         await worker.stop()
+    told("reading what stands in history", 1.0)
+    in_history = await named_in_history(
+        ground.stack, sorted({name.rsplit("/", 2)[0] for name in fleet.ledger.published})
+    )
     read: list[Page] = []
     told("recomputing what the log leads to", 1.0)
     async for page in pages(ground.stack.environment(), PARTITIONS):
         read.append(page)
         told(f"recomputing what the log leads to; {len(read)} of {PARTITIONS} partitions", 1.0)
-    _compare(Books(ledger=fleet.ledger, pages=read, reps_in_history=in_history), report)
+    _compare(Books(ledger=fleet.ledger, pages=read, in_history=in_history), report)
     report.books_s = round(time.monotonic() - start_s, 1)
     report.peak_MB["fleet"] = round(peak_bytes(os.getpid()) / 1e6, 1)
 

@@ -43,8 +43,8 @@ class Page(msgspec.Struct):
         Ids of the telemetry, in order, as often as they stand there.
     outputs, expected : dict of str to Forms
         By topic: what stands there, and what a recomputation of this partition's input says.
-    measured : list of str
-        What each measured rep was caused by.
+    measured : dict of str to int
+        What each measured rep was caused by, and its time in the log in ms since 1970.
     ends : list of (str, str)
         Commands, and how they ended, as often as that was said.
     """
@@ -52,7 +52,7 @@ class Page(msgspec.Struct):
     heard: list[str] = []
     outputs: dict[str, Forms] = {}
     expected: dict[str, Forms] = {}
-    measured: list[str] = []
+    measured: dict[str, int] = {}
     ends: list[tuple[str, str]] = []
 
 
@@ -131,6 +131,6 @@ def _note_metrics(one: Page, records: Sequence[Record]) -> None:
     for record in records:
         metric = codec.decode_metric(record.value or b"")
         if isinstance(metric, RepMeasured):
-            one.measured.append(metric.cause)
+            one.measured[metric.cause] = metric.at_ms
         elif isinstance(metric, CommandClosed):
             one.ends.append((metric.command_id, metric.outcome))

@@ -33,13 +33,13 @@ class Books(msgspec.Struct, frozen=True, kw_only=True):
         What the machines said, heard and did.
     pages : sequence of Page
         What stands in the log, partition by partition, and what it should have led to.
-    reps_in_history : int
-        Points.
+    in_history : sequence of str
+        The names of the reps there, as often as they stand there.
     """
 
     ledger: Ledger
     pages: Sequence[Page]
-    reps_in_history: int
+    in_history: Sequence[str]
 
 
 def reconciled(books: Books) -> Sequence[Finding]:
@@ -65,14 +65,17 @@ def _telemetry(books: Books) -> Iterable[Finding]:
 
 def _measured(books: Books) -> Iterable[Finding]:
     published = {name for name, kind in books.ledger.published.items() if kind == "rep"}
-    measured = {cause for page in books.pages for cause in page.measured}
-    for name in published - measured:
+    measured = {cause: at_ms for page in books.pages for cause, at_ms in page.measured.items()}
+    for name in published - measured.keys():
         yield Finding("lost", "metric", name)
-    in_history = books.reps_in_history
-    if in_history < len(published):
-        yield Finding("lost", "history", f"{len(published) - in_history} of {len(published)} reps")
-    if in_history > len(measured):
-        yield Finding("doubled", "history", f"{in_history} points of {len(measured)} reps")
+    in_history = Counter(books.in_history)
+    for name in sorted(measured.keys() - in_history.keys()):
+        yield Finding("lost", "history", f"{name}, of {measured[name]} ms")
+    for name, count in in_history.items():
+        if count > 1:
+            yield Finding("doubled", "history", f"{name}, {count} points")
+        if name not in measured:
+            yield Finding("differing", "history", f"{name} was never measured")
 
 
 def _outputs(pages: Sequence[Page]) -> Iterable[Finding]:

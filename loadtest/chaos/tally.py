@@ -81,6 +81,19 @@ async def tallied(log: Log, stack: Stack, said: Mapping[str, bool]) -> Tally:
     )
 
 
+async def named_in_history(stack: Stack, machines: Iterable[str]) -> list[str]:
+    """Return the names (`machine/boot/seq`) of the reps of these machines in history, as often as they stand there."""
+    names: list[str] = []
+    async with aiohttp.ClientSession() as session:
+        influx = Influx(session, stack.history.url)
+        for machine in machines:
+            tenant, site, name = machine.split("/")
+            place = f"tenant = '{tenant}' AND site = '{site}' AND machine = '{name}'"
+            for one in await influx.ask(f'SELECT "boot_id", "seq" FROM "raw"."rep" WHERE {place}'):  # noqa: S608 - ours
+                names += [f"{machine}/{boot_id}/{seq}" for _, boot_id, seq in one["values"]]
+    return names
+
+
 async def reps_in_history(stack: Stack) -> int:
     """Count the points of reps by one field that each of them has: all fields of millions would take minutes."""
     async with aiohttp.ClientSession() as session:

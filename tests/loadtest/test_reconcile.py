@@ -36,7 +36,7 @@ def books(*seqs: int, logged: tuple[int, ...] | None = None, now_ms: int = 0) ->
     for seq in seqs:
         ledger.publish(KEY, Heartbeat(boot_id="b1", seq=seq, t_us=seq))
     heard = [f"{KEY}/b1/{seq}" for seq in (seqs if logged is None else logged)]
-    return Books(ledger=ledger, pages=[Page(heard=heard)], reps_in_history=0)
+    return Books(ledger=ledger, pages=[Page(heard=heard)], in_history=())
 
 
 def test_books_that_agree_have_no_findings_and_a_repetition_in_the_log_is_none() -> None:
@@ -82,10 +82,10 @@ def test_a_rep_is_lost_that_was_not_measured_and_doubled_if_history_has_more_tha
     told = books()
     told.ledger.published[f"{KEY}/b1/1"] = "rep"
     heard = [f"{KEY}/b1/1"]
-    there = replace(told, pages=[Page(heard=heard, measured=heard)], reps_in_history=1)
+    there = replace(told, pages=[Page(heard=heard, measured={f"{KEY}/b1/1": 5})], in_history=heard)
     assert reconciled(there) == ()
-    assert [each.where for each in reconciled(replace(there, reps_in_history=0))] == ["history"]
-    assert [each.kind for each in reconciled(replace(there, reps_in_history=2))] == ["doubled"]
+    assert reconciled(replace(there, in_history=())) == (Finding("lost", "history", f"{KEY}/b1/1, of 5 ms"),)
+    assert [each.kind for each in reconciled(replace(there, in_history=heard * 2))] == ["doubled"]
     assert [each.where for each in reconciled(replace(there, pages=[Page(heard=heard)]))] == ["metric", "history"]
 
 
