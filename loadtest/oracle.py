@@ -65,7 +65,10 @@ class Hearing:
                 if isinstance(item, Malformed):
                     raise BrokenPromise(f"{record.topic} {record.partition} {record.offset}: {item}")
                 state = self._states.get(record.key) or self._stage.start(record.key)
-                self._states[record.key], outputs = self._stage.step(state, item, record.timestamp_ms)
+                try:
+                    self._states[record.key], outputs = self._stage.step(state, item, record.timestamp_ms)
+                except Malformed:  # what the stage puts aside
+                    continue
                 yield from outputs
 
 

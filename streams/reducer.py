@@ -74,7 +74,7 @@ class Reducer:
 
     def _step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
         if isinstance(item, Malformed):
-            return [self._letter(record, item.reason, item.detail)]
+            return self._aside(record, item)
         if not self._state.is_new(record):
             return ()  # the checkpoint of this key is ahead of the partition's position: it has been done (E3)
         if self._state.is_quarantined(record.key):
@@ -83,12 +83,20 @@ class Reducer:
             self._state.release(record.key)
         if isinstance(item, Defect):
             return self._freeze(record, str(item))
+        return self._stepped(record, item)
+
+    def _stepped(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
         try:
             outputs = self._state.step(record, item)
+        except Malformed as malformed:
+            return self._aside(record, malformed)
         except Exception:  # noqa: BLE001
             return self._freeze(record, traceback.format_exc())
         self._witness.stepped()
         return outputs
+
+    def _aside(self, record: Record, malformed: Malformed) -> Sequence[NewRecord]:
+        return [self._letter(record, malformed.reason, malformed.detail)]
 
     def _freeze(self, record: Record, trace: str) -> Sequence[NewRecord]:
         """Freeze one key as it was before this record (E7)."""

@@ -141,6 +141,8 @@ class Course:
         state = self._states.get(key) or stage.start(key)
         try:
             self._states[key], outputs = stage.step(state, item, now_ms)
+        except Malformed:  # the stage puts it aside
+            return ()
         except Exception:  # noqa: BLE001
             self._frozen.add(key)
             return ()

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from streams.core import acknowledgements, codec, order, repair, reps, seen, visit
+from streams.core.errors import Malformed
 from streams.core.operators import OperatorAsked
 from streams.core.order import Hole
 from streams.core.plans import PlanMade
@@ -98,7 +99,7 @@ def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
         gone = tuple(_mark(one.boot_id) for one in past[:-MAX_PAST_BOOTS])
         turn.change(past=past[-MAX_PAST_BOOTS:], gone=(*turn.state.gone, *gone)[-MAX_GONE:])
     before = turn.state
-    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1, stopped_seq=-1)
+    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1, stopped_seq=-1, released_seq=-1)
     if turn.running is not None:
         _link_lost(turn, cause, "rebooted")
     if turn.session is not None:
@@ -109,11 +110,10 @@ def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
 def _of_past_boot(turn: Turn, heard: Heard) -> None:
     seq = heard.message.seq
     past = next((one for one in turn.state.past if one.boot_id == heard.message.boot_id), None)
-    if past is None:  # so long ago that nobody knows whether it was heard; danger stops once more
-        _too_late(turn, heard)
-        return
+    if past is None:
+        return _of_forgotten_boot(turn, heard)
     if order.is_repeated(past, seq):
-        return
+        return None
     is_given_up = order.is_given_up(past, seq)
     told, holes = (order.fill(past, seq), ()) if is_given_up else order.step_over(past, heard)
     turn.change(past=tuple(told if one is past else one for one in turn.state.past))
@@ -122,18 +122,33 @@ def _of_past_boot(turn: Turn, heard: Heard) -> None:
     for hole in holes:  # no session that runs lacks it
         turn.notice(hole.before, "messages_lost", f"{hole.count} messages never came", "warning")
         repair.give_up(turn, past.boot_id, hole, getattr(heard.message, "session", None))
-    _too_late(turn, heard)
+    return _too_late(turn, heard)
+
+
+def _of_forgotten_boot(turn: Turn, heard: Heard) -> None:
+    """Take a message of so long ago that nobody knows whether it was heard: danger stops once more.
+
+    Everything else would count twice if it was, so it is put aside; a heartbeat says nothing that is lost.
+    """
+    if _is_urgent(turn, heard.message):
+        _hear_now(turn, heard)
+    elif not isinstance(heard.message, Heartbeat):
+        raise Malformed("forgotten_boot", f"its machine has started more than {MAX_PAST_BOOTS} times since {heard.id}")
 
 
 def _too_late(turn: Turn, heard: Heard) -> None:
     """Take a message whose moment has passed: a rep is measured, an acknowledgement counts, danger is danger.
 
-    It decides nothing else: its set went on, or ended, without it.
+    It decides nothing else: its set went on, or ended, without it. What a clinician has released the machine from since
+    is no danger any more, and a release after the last STOP is one, however late it is heard: or else the machine were
+    free, and locked for us alone.
     """
-    if _is_urgent(turn, heard.message):
+    if _is_urgent(turn, heard.message) and not _is_released_since(turn, heard.message):
         _hear_now(turn, heard)
         return
     match heard.message:
+        case Released() as message if turn.is_of_this_boot(message):
+            _hear_now(turn, heard)
         case Rep():
             turn.say(reps.rep_measured(turn, heard, heard.message))
         case CommandApplied() | CommandRejected() | CommandExpired():
@@ -144,6 +159,10 @@ def _too_late(turn: Turn, heard: Heard) -> None:
             return
         case _:
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
+
+
+def _is_released_since(turn: Turn, message: Ordered) -> bool:
+    return turn.is_of_this_boot(message) and message.seq < turn.state.released_seq
 
 
 def _is_urgent(turn: Turn, message: Ordered) -> bool:
@@ -203,8 +222,8 @@ def presence(turn: Turn, cause: str, message: Presence) -> None:
     if isinstance(message, Online):
         if not known:
             _begin_boot(turn, cause, message.boot_id)
-        before, boot = turn.state, turn.state.boot
-        turn.change(online=True, capabilities=message.capabilities)
+        before, boot = turn.state, _counted(turn)
+        turn.change(online=True, capabilities=message.capabilities, boot=boot)
         repair.say_again(turn)
         seen.tell(turn, before, cause, _place(boot))
     elif known and turn.state.online:
@@ -224,9 +243,21 @@ def _waits_no_longer(turn: Turn) -> None:
         _act_on(turn, due)
 
 
+def _counted(turn: Turn) -> Boot | None:
+    """Return the boot, with its coming back counted if it was away."""
+    boot = turn.state.boot
+    if boot is None or turn.state.online:
+        return boot
+    due, times = boot.back
+    return replace(boot, back=(boot.due, times + 1 if due == boot.due else 0))
+
+
 def _place(boot: Boot | None) -> str:
-    """Tell one presence of a boot from the next, which says the same."""
-    return "" if boot is None else str(boot.due)
+    """Tell one presence of a boot from the next, which says the same, also where nothing was said between them."""
+    if boot is None:
+        return ""
+    due, times = boot.back
+    return f"{boot.due}-{times}" if times and due == boot.due else str(boot.due)
 
 
 def _link_lost(turn: Turn, cause: str, loss: LinkLoss, after_seq: int | None = None) -> None:

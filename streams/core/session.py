@@ -35,8 +35,8 @@ MAX_PENDING = 8
 MAX_CLOSED = 32
 """Ids of closed commands that are remembered, so that a late acknowledgement can't close one twice."""
 
-MAX_PAST_BOOTS = 3
-"""Earlier boots whose late messages are still told from repeated ones."""
+MAX_PAST_BOOTS = 8
+"""Earlier boots whose late messages are still told from repeated ones; those of older ones are put aside."""
 
 MAX_GONE = 64
 """Boots before those that are remembered only as over, by 8 bytes each: nothing of them begins a boot again."""
@@ -47,7 +47,7 @@ MAX_RECENT = 4
 MAX_AHEAD = 64
 """Messages of one boot that were acted on ahead of an earlier one and are remembered for it."""
 
-MAX_HOLES = 16
+MAX_HOLES = 64
 """Stretches of missing messages of one boot that may still be filled; what comes after the oldest is forgotten is
 taken for a repetition."""
 
@@ -89,7 +89,8 @@ class Boot(msgspec.Struct, frozen=True, array_like=True):
     """The order of one boot: the next `seq` that is due, what waits behind it, what was acted on ahead of its turn.
 
     `holes` are stretches [first, next) before `due` that were given up as lost and have not come since, `losses` how
-    often the link of a running session was lost.
+    often the link of a running session was lost, `back` the place at which it was last there again after it had been
+    away, and how often it has been so at that place.
     """
 
     boot_id: str
@@ -99,6 +100,7 @@ class Boot(msgspec.Struct, frozen=True, array_like=True):
     holes: tuple[tuple[int, int], ...] = ()
     t_us: int | None = None
     losses: int = 0
+    back: tuple[int, int] = (-1, 0)
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):
@@ -229,7 +231,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
 class MachineState(msgspec.Struct, frozen=True, array_like=True):
     """All that the controller remembers of one machine.
 
-    `screened_seq` is the last screening's place in this boot, `stopped_seq` that of the last word before the last STOP.
+    `screened_seq` is the last screening's place in this boot, `stopped_seq` that of the last word before the last STOP,
+    `released_seq` that of the last release.
     `recent` are the last sessions that are over, with their patients, `gone` marks of boots before those in `past`,
     `asked` the ids of what operators asked for last. `repairs` are the stretches that the machine owes, `repaired` the
     ids of requests for them that are closed, `gapped` the sessions that wait for them.
@@ -254,3 +257,4 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     repairs: tuple[Repair, ...] = ()
     repaired: tuple[str, ...] = ()
     gapped: tuple[Gapped, ...] = ()
+    released_seq: int = -1

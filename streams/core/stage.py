@@ -32,7 +32,10 @@ class Stage(Protocol[S, Item]):
         """Return the state of a key that was never seen."""
 
     def step(self, state: S, item: Item, now_ms: int) -> tuple[S, Sequence[NewRecord]]:
-        """Reduce one item; `now_ms` is the record's timestamp, the only clock that there is."""
+        """Reduce one item; `now_ms` is the record's timestamp, the only clock that there is.
+
+        Raises Malformed for what can't be taken any more; the state stays as it is, and the record is put aside.
+        """
 
     def save(self, state: S) -> bytes:
         """Write a state, at most `MAX_STATE_BYTES` long."""

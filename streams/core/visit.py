@@ -318,4 +318,6 @@ def released(turn: Turn, heard: Heard, message: Released) -> None:
         turn.notice(heard.id, "release_ignored", f"by {message.by}, before the last STOP", "warning")
         return
     turn.change(locked=False)
+    if turn.is_of_this_boot(message):
+        turn.change(released_seq=max(turn.state.released_seq, message.seq))
     turn.notice(heard.id, "released", f"by {message.by}")

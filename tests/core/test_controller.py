@@ -207,6 +207,44 @@ def test_a_red_flag_that_was_given_up_as_lost_still_locks() -> None:
     assert ([command.action for command in commands(said)], state.locked) == (["stop"], True)
 
 
+def test_a_stop_and_its_release_that_were_given_up_and_come_after_all_leave_the_machine_unlocked() -> None:
+    machine = Machine()
+    told = machine.begin()
+    lost = [machine.say(ButtonPressed, button="stop"), machine.say(Released, by="dr-1")]
+    told += [machine.say(Heartbeat) for _ in range(3)]
+    state, said = run(records([*told, *lost]))
+    assert ([command.action for command in commands(said)], state.locked) == (["stop"], False)
+
+
+def test_a_stop_button_that_comes_after_the_release_that_followed_it_stops_nobody() -> None:
+    machine = Machine()
+    told = machine.begin()
+    pressed = machine.say(ButtonPressed, button="stop")
+    told += [machine.say(Released, by="dr-1"), *(machine.say(Heartbeat) for _ in range(3))]
+    state, said = run(records([*told, pressed]))
+    assert (commands(said), state.locked) == ([], False)
+    assert "late" in [one.name for one in metrics(said, Notice)]
+
+
+def test_a_release_that_comes_late_and_was_said_before_the_last_stop_unlocks_nothing() -> None:
+    machine = Machine()
+    told = machine.begin()
+    release = machine.say(Released, by="dr-1")
+    told += [machine.say(ButtonPressed, button="stop"), *(machine.say(Heartbeat) for _ in range(3))]
+    state, _ = run(records([*told, release]))
+    assert state.locked
+
+
+def test_however_many_messages_are_overtaken_each_rep_is_measured_once() -> None:
+    machine = Machine()
+    told = machine.begin()
+    said_late, in_time = [], []
+    for number in range(1, 81):
+        (said_late if number % 2 else in_time).append(machine.rep(number))
+    _, said = run(records([*told, *in_time, *said_late, *said_late]))
+    assert len(metrics(said, RepMeasured)) == 80
+
+
 def test_eight_unanswered_commands_keep_nobody_from_a_decrease() -> None:
     machine = Machine()
     told = machine.begin()

@@ -7,6 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from streams.core.commands import Command, Evidence
+from streams.core.controller import Controller
+from streams.core.errors import Malformed
 from streams.core.known import Known
 from streams.core.plans import PlanMade
 from streams.core.records import NewRecord, Record
@@ -17,6 +19,7 @@ from streams.core.results import (
     PatientScreened,
     PlanEdited,
     PlanRequested,
+    RepMeasured,
     SessionSummarised,
 )
 from streams.core.session import MAX_GONE, MAX_PAST_BOOTS, MAX_RECENT, MachineState
@@ -205,6 +208,19 @@ def test_no_boot_of_long_ago_begins_again() -> None:
     state, said = run(told([machines[0].say(ButtonPressed, button="stop")]), state)
     assert state.boot is not None
     assert (state.boot.boot_id, state.locked, [one.boot_id for one in commands(said)]) == (last, True, [last])
+
+
+def test_a_rep_of_a_boot_that_nobody_remembers_is_put_aside_and_changes_nothing() -> None:
+    machines = [Machine(f"b{n}") for n in range(MAX_PAST_BOOTS + 2)]
+    begun = [word for machine in machines for word in machine.begin()]
+    state, _ = run(records(begun))
+    of_last, of_first = records([machines[1].rep(1), machines[0].rep(1)])
+    _, said = run([of_last], state)
+    assert [one.boot_id for one in metrics(said, RepMeasured)] == ["b1"]
+    stage = Controller()
+    (item,) = stage.prepare([of_first])
+    with pytest.raises(Malformed, match="forgotten_boot"):
+        stage.step(state, item, of_first.timestamp_ms)
 
 
 def test_only_so_many_boots_and_sessions_are_remembered() -> None:

@@ -53,6 +53,13 @@ def test_a_stopped_machine_is_locked_until_it_is_released_even_if_it_goes_and_co
     assert shown[-4:] == [("locked", True), ("locked", False), ("locked", True), ("lifting", True)]
 
 
+def test_one_that_comes_and_goes_without_a_word_is_told_of_each_time_under_an_id_of_its_own() -> None:
+    machine = Machine()
+    told = [machine.online(), *(Offline(boot_id="b1"), machine.online()) * 3]
+    assert modes(told) == ["idle", *("offline", "idle") * 3]
+    assert len({one.id for one in seen(told)}) == 7
+
+
 def test_a_machine_that_does_nothing_is_told_of_once_a_minute_of_its_clock() -> None:
     machine = Machine()
     told = [machine.online(), *(machine.say(Heartbeat) for _ in range(120))]  # 2 s apart
