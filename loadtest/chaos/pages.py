@@ -43,6 +43,9 @@ class Page(msgspec.Struct):
         Ids of the telemetry, in order, as often as they stand there.
     outputs, expected : dict of str to Forms
         By topic: what stands there, and what a recomputation of this partition's input says.
+    overtaken : dict of str to (int, int)
+        Telemetry that came after something later of its boot: the latest `seq` of that, and when it came, in ms since
+        1970 by the log.
     measured : dict of str to int
         What each measured rep was caused by, and its time in the log in ms since 1970.
     ends : list of (str, str)
@@ -50,6 +53,7 @@ class Page(msgspec.Struct):
     """
 
     heard: list[str] = []
+    overtaken: dict[str, tuple[int, int]] = {}
     outputs: dict[str, Forms] = {}
     expected: dict[str, Forms] = {}
     measured: dict[str, int] = {}
@@ -103,10 +107,12 @@ async def page(log: Log, number: int, planner: Planner) -> Page:
         TELEMETRY: Hearing(Controller(), PREPARED_TOGETHER),
         PATIENT: Hearing(planner, PREPARED_TOGETHER),
     }
+    latest: dict[str, int] = {}
     for topic in (TELEMETRY, PATIENT, METRIC, COMMAND):
         async for records in log.read(topic, number):
             if topic == TELEMETRY:
                 one.heard += [name_of(record) for record in records]
+                _note_overtaken(one, latest, records)
             if topic == METRIC:
                 _note_metrics(one, records)
             if topic in stages:
@@ -120,6 +126,17 @@ async def page(log: Log, number: int, planner: Planner) -> Page:
 def name_of(record: Record | NewRecord) -> str:
     """Return the id of a record."""
     return header(record, "ce_id") or ""
+
+
+def _note_overtaken(one: Page, latest: dict[str, int], records: Iterable[Record]) -> None:
+    for record in records:
+        place, _, seq = name_of(record).rpartition("/")
+        if not seq.isdecimal():
+            continue
+        if int(seq) < latest.get(place, -1):
+            one.overtaken.setdefault(f"{place}/{seq}", (latest[place], record.timestamp_ms))
+        else:
+            latest[place] = int(seq)
 
 
 def _note(by_topic: dict[str, Forms], records: Iterable[Record | NewRecord]) -> None:

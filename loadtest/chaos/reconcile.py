@@ -143,7 +143,8 @@ def _order(books: Books) -> Iterable[Finding]:
             seen.add(name)
             place, _, seq = name.rpartition("/")
             if int(seq) < last.get(place, -1):
-                yield Finding("out_of_order", "telemetry", name)
+                after, at_ms = page.overtaken.get(name, (last[place], 0))
+                yield Finding("out_of_order", "telemetry", f"{name}, of {at_ms} ms, after {after}")
             last[place] = int(seq)
     for machine, commands in ledger.obeyed.items():
         yield from _disordered(machine, commands)

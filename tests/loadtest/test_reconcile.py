@@ -48,7 +48,9 @@ def test_what_was_said_and_is_not_in_the_log_is_lost() -> None:
 
 
 def test_what_nobody_held_back_and_comes_after_what_was_said_later_is_out_of_order() -> None:
-    assert reconciled(books(1, 2, 3, logged=(1, 3, 2))) == (Finding("out_of_order", "telemetry", f"{KEY}/b1/2"),)
+    assert reconciled(books(1, 2, 3, logged=(1, 3, 2))) == (
+        Finding("out_of_order", "telemetry", f"{KEY}/b1/2, of 0 ms, after 3"),
+    )
 
 
 def outputs_and_expected(outputs: Mapping[str, Sequence[bytes]], expected: Mapping[str, bytes]) -> list[Page]:
