@@ -15,7 +15,7 @@ from ingest.arrival import Message, trace_of
 from ingest.bridge import Machines
 from streams.core import codec
 from streams.core.commands import Command
-from streams.core.danger import stop_for
+from streams.core.danger import badly_told, stop_for
 from streams.core.errors import Busy, Malformed
 from streams.core.meters import Meters
 from streams.core.telemetry import Event
@@ -24,6 +24,9 @@ from streams.core.topics import parse_mqtt
 MAX_BATCH = 100
 RETRY_S = 0.5
 """Pause after a lost connection, in s."""
+
+SEND_AGAIN_S = 0.1
+"""Pause in s before a STOP is sent again that the broker has not confirmed."""
 
 _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
@@ -108,18 +111,33 @@ class Reflex(Generic[M]):
                 batch = await machines.receive(MAX_BATCH)
                 stops = [(stop, trace_of(message)) for message in batch if (stop := self._stop_for(message))]
                 if stops:
-                    await self._send(stops)
-                    self._meters.count("spineloop_reflex_stops_total", len(stops))
+                    await self._stop(stops)
                 machines.ack(batch)
         finally:
             self._is_ready = False
             await machines.close()
 
+    async def _stop(self, stops: Sequence[tuple[Command, str | None]]) -> None:
+        """Send until the broker has them all: our session ends with its connection, so nothing comes a second time."""
+        while True:
+            try:
+                await self._send(stops)
+            except Busy as busy:
+                self._meters.count("spineloop_busy_total", component="reflex")
+                _log.warning("STOP is sent again", why=str(busy), retry_s=SEND_AGAIN_S)
+                await asyncio.sleep(SEND_AGAIN_S)
+            else:
+                self._meters.count("spineloop_reflex_stops_total", len(stops))
+                return
+
     def _stop_for(self, message: Message) -> Command | None:
-        """Read an event; one that can't be understood is for the bridge to put aside."""
+        """Read an event; what can't be understood is put aside by the bridge, and may be danger all the same."""
         try:
             topic = parse_mqtt(message.topic)
-            event = cast("Event", codec.decode_up(topic, message.payload))  # of what the filter lets through
         except Malformed:
             return None
+        try:
+            event = cast("Event", codec.decode_up(topic, message.payload))  # of what the filter lets through
+        except Malformed:
+            return badly_told(topic.machine, message.payload, self._now_ms(), self._policy)
         return stop_for(topic.machine, codec.message_id(topic.machine, event), event, self._now_ms(), self._policy)

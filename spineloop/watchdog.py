@@ -8,6 +8,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from adaptors.delivery import Delivery
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
@@ -17,6 +19,8 @@ LOOK_S = 1.0
 
 ANSWER_S = 3.0
 """Longest wait for all answers of one look, in s."""
+
+_log = structlog.get_logger()
 
 Question = Callable[[], Awaitable[object]]
 """Raises Busy while the one who is asked is away."""
@@ -52,10 +56,14 @@ class Needs:
             self.answer = True
 
     async def keep_asking(self) -> None:
-        """Ask every second, until cancelled or somebody is wrong for good."""
+        """Ask every second, until cancelled; what is wrong for good today, a password say, may be mended tomorrow."""
         try:
             while True:
-                await self.ask()
+                try:
+                    await self.ask()
+                except Exception as error:  # noqa: BLE001 - whoever asks must not end of it: nobody would be told again
+                    self.answer = False
+                    _log.warning("not ready", why=repr(error), retry_s=LOOK_S)
                 await asyncio.sleep(LOOK_S)
         finally:
             self.answer = False

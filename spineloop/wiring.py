@@ -58,6 +58,11 @@ _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
 
 DOWNLINK = "downlink"
+
+KEEP_ALIVE_S = 30
+STOP_KEEP_ALIVE_S = 5
+"""How long an MQTT connection may be silent, in s: one over which STOP goes is found dead sooner."""
+
 HEARTBEAT_MS = 1_000
 """How often a worker tells its group that it lives, in ms. The answer tells it that partitions are shared out anew, so
 this is most of their silence then; the default of 3 s alone would be longer than that may last."""
@@ -188,7 +193,9 @@ def _folder(path: str) -> Path:
     return folder
 
 
-def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Callable[[], Awaitable[Connection]]:
+def connect(
+    settings: Settings, client_id: str, session_expiry_s: int = 0, keep_alive_s: int = KEEP_ALIVE_S
+) -> Callable[[], Awaitable[Connection]]:
     """Return what makes a connection to the machines' broker, each time with the same session."""
     return partial(
         mqtt_client.connect,
@@ -197,6 +204,7 @@ def connect(settings: Settings, client_id: str, session_expiry_s: int = 0) -> Ca
         username=settings.mqtt_username,
         password=_mqtt_password(settings),
         session_expiry_s=session_expiry_s,
+        keep_alive_s=keep_alive_s,
         tls=_tls(settings),
     )
 
@@ -311,7 +319,9 @@ def history(settings: Settings, log: Log, sink: Kept, meters: Meters) -> Role:
 
 def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
     """Send commands to machines."""
-    sender = Sender(connect(settings, settings.downlink_client_id), meters, now_ms=wall_clock_ms)
+    sender = Sender(
+        connect(settings, settings.downlink_client_id, keep_alive_s=STOP_KEEP_ALIVE_S), meters, now_ms=wall_clock_ms
+    )
     effect = Downlink(sender, log, meters).deliver
     delivery = Delivery(log, COMMAND, DOWNLINK, effect, pace=DOWNLINK_PACE, dice=random.random, meters=meters)
     watched = Watched(delivery, settings.stall_s, meters, sender.connected)
@@ -327,13 +337,14 @@ def downlink(settings: Settings, log: Log, meters: Meters) -> Role:
 
 def reflex(settings: Settings, meters: Meters) -> Role:
     """Stop machines that are in danger at once; it needs the broker, and no log."""
-    sender = Sender(connect(settings, f"{settings.reflex_client_id}-says"), meters, now_ms=wall_clock_ms)
+    says = connect(settings, f"{settings.reflex_client_id}-says", keep_alive_s=STOP_KEEP_ALIVE_S)
+    sender = Sender(says, meters, now_ms=wall_clock_ms)
 
     async def send(stops: Sequence[tuple[Command, str | None]]) -> None:
         await sender.send([Order(stop, stop.command_id, trace) for stop, trace in stops])
 
     listening = Reflex(
-        connect(settings, settings.reflex_client_id),
+        connect(settings, settings.reflex_client_id, keep_alive_s=STOP_KEEP_ALIVE_S),
         send,
         meters,
         now_ms=wall_clock_ms,

@@ -5,9 +5,12 @@ So that STOP can be written by whoever hears of it first (docs/decisions/0012). 
 that it knows, under the same `command_id`: whichever comes second finds it answered.
 """
 
+import msgspec
 from msgspec.structs import replace
 
+from streams.core.codec import is_json
 from streams.core.commands import Command, Evidence
+from streams.core.limits import Counter64, Token
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import to_records
 from streams.core.records import Header, NewRecord
@@ -68,6 +71,62 @@ def stop_for(machine: str, cause: str, event: Event, now_ms: int, policy: str) -
         return None
     evidence = (Evidence(cause, *found),)
     return _stop(machine, cause, evidence, now_ms, policy, boot_id=event.boot_id, sequence=8 * event.seq)
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What a badly told event still says of itself: only what is needed to stop the right machine once."""
+
+    type: str
+    boot_id: Token
+    seq: Counter64
+    symptom: object = "none"
+    button: object = None
+    outcome: object = None
+
+
+_TOLD_JSON, _TOLD_MSGPACK = msgspec.json.Decoder(_Told), msgspec.msgpack.Decoder(_Told)
+
+
+def badly_told(machine: str, payload: bytes, now_ms: int, policy: str) -> Command | None:
+    """Return the STOP that an event demands which is not as it should be, as far as that can be seen.
+
+    It is put aside as any other that can't be understood, but a fault under a name that is no name, or a stop button in
+    a newer version of the messages, is danger all the same. What is not clearly harmless counts as dangerous.
+
+    Parameters
+    ----------
+    machine : str
+        The machine on whose topic it came.
+    payload : bytes
+        JSON or MessagePack.
+    now_ms : int
+        When it was heard, in ms since 1970.
+    policy : str
+        Digest of the policy in force.
+
+    Examples
+    --------
+    >>> said = b'{"type":"fault_raised","boot_id":"b1","seq":3,"t_us":9,"schema_version":2,"fault":"E42 overtravel"}'
+    >>> badly_told("a/b/m", said, 1_000, "p").evidence[0].name
+    'badly_told'
+    >>> badly_told("a/b/m", b'{"type":"heartbeat","boot_id":"b1","seq":4,"t_us":"?"}', 1_000, "p") is None
+    True
+    """
+    try:
+        told = (_TOLD_JSON if is_json(payload) else _TOLD_MSGPACK).decode(payload)
+    except (ValueError, RecursionError):
+        return None
+    is_danger = (
+        told.type == "fault_raised"
+        or (told.type == "button_pressed" and told.button not in ("pause", "help"))
+        or (told.type == "symptom_reported" and told.symptom != "none")
+        or (told.type == "screened" and told.outcome == "red_flag")
+    )
+    if not is_danger:
+        return None
+    cause = f"{machine}/{told.boot_id}/{told.seq}"
+    evidence = (Evidence(cause, "badly_told", told.type),)
+    return _stop(machine, cause, evidence, now_ms, policy, boot_id=told.boot_id, sequence=8 * told.seq)
 
 
 def early_stop(asked: OperatorAsked, now_ms: int, policy: str) -> list[NewRecord]:

@@ -1,13 +1,15 @@
 """The reflex on a real mosquitto, with no log anywhere: danger in, STOP out, and nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 
 from adaptors.mqtt_connection import Connection
+from ingest.reflex import Reflex
 from loadtest.machine import Machine as Simulated
 from loadtest.native import Server, mosquitto
 from loadtest.truth import Ledger
@@ -15,6 +17,7 @@ from spineloop import wiring
 from spineloop.settings import Settings
 from streams.core import codec
 from streams.core.commands import Command
+from streams.core.errors import Busy
 from streams.core.telemetry import ButtonPressed, CommandApplied, FaultRaised, Heartbeat, SymptomReported
 from streams.core.topics import mqtt_topic
 from tests.core.story import MACHINE, Machine
@@ -31,6 +34,38 @@ TRACE = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01
 async def broker() -> AsyncIterator[Server]:
     async with mosquitto() as server:
         yield server
+
+
+class Said(NamedTuple):
+    """A message."""
+
+    topic: str
+    payload: bytes
+    user_properties: Sequence[tuple[str, str]] = ()
+
+
+class Pressed:
+    """A connection on which one message comes."""
+
+    held = 0
+
+    def __init__(self, said: Said) -> None:
+        self._left = [said]
+        self.acked = asyncio.Event()
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        """Hear the one message, whatever is asked for."""
+
+    async def receive(self, limit: int) -> Sequence[Said]:  # noqa: ARG002 - as of a connection
+        if not self._left:
+            await asyncio.Event().wait()
+        return [self._left.pop()]
+
+    def ack(self, batch: Sequence[Said]) -> None:  # noqa: ARG002
+        self.acked.set()
+
+    async def close(self) -> None:
+        """Have nothing open."""
 
 
 class Loop:
@@ -104,6 +139,47 @@ async def test_it_hears_only_the_site_that_it_is_for(broker: Server) -> None:
         await loop.say(pressed)
         await loop.say(pressed, machine="acme/south/row-1")
         assert (await loop.hear()).machine == "acme/south/row-1"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"type":"fault_raised","boot_id":"b1","seq":7,"t_us":9,"fault":"E42 overtravel"}',
+        b'{"type":"button_pressed","boot_id":"b1","seq":7,"t_us":9.5,"button":"emergency_stop"}',
+        b'{"type":"symptom_reported","schema_version":2,"boot_id":"b1","seq":7,"t_us":9,"symptom":"numbness"}',
+        b'{"type":"screened","boot_id":"b1","seq":7,"t_us":9,"outcome":"red_flag","by":""}',
+    ],
+)
+async def test_danger_that_is_badly_told_is_danger_all_the_same(broker: Server, payload: bytes) -> None:
+    async with reflex_on(broker) as loop:
+        await loop.say(None, payload=b'{"type":"button_pressed","boot_id":"b1","seq":6,"t_us":"?","button":"pause"}')
+        await loop.say(None, payload=payload)
+        stop = await loop.hear()
+    assert (stop.machine, stop.action, stop.cause) == (MACHINE, "stop", f"{MACHINE}/b1/7")
+
+
+async def test_a_stop_that_the_broker_did_not_confirm_is_sent_until_it_does() -> None:
+    told: list[Busy | None] = [Busy("reset"), Busy("reset"), None]
+    sent: list[list[str]] = []
+
+    async def send(stops: Sequence[tuple[Command, str | None]]) -> None:
+        sent.append([stop.command_id for stop, _ in stops])
+        if busy := told.pop(0):
+            raise busy
+
+    pressed = Said(mqtt_topic(MACHINE, "event"), codec.encode(Machine().say(ButtonPressed, button="stop")))
+    machines, stop = Pressed(pressed), asyncio.Event()
+
+    async def connect() -> Pressed:
+        return machines
+
+    reflex = Reflex(connect, send, Counts(), now_ms=lambda: 5, heard="#", policy="p")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(reflex.run(stop))
+        async with asyncio.timeout(DEADLINE_S):
+            await machines.acked.wait()
+        stop.set()
+    assert sent == [[f"{MACHINE}/b1/0/emergency_stop"]] * 3
 
 
 async def test_a_broker_that_was_away_is_asked_again() -> None:
