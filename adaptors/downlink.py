@@ -20,6 +20,11 @@ MAX_SEEN = 10_000
 """Ids of commands that were sent and are remembered: minutes of a large fleet, and a delivery repeats a batch at most.
 What is forgotten is sent again, and the machine knows it by its command id."""
 
+MAX_STOP_AGE_MS = 3_600_000
+"""Age of a record in ms beyond which even a STOP is left out. It never expires (S2), but one that nobody answered has
+been written again and again since (S12), so an old record is history that is read again: say, because Kafka has
+forgotten our place. Sent, it would lock a machine for a cause of long ago."""
+
 _RANK = {"stop": 0, "resend": 2}
 
 TRACEPARENT = "traceparent"
@@ -35,11 +40,12 @@ class Log(Protocol):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """A command to send: it, the id under which it is sent once, its `traceparent` if it has one."""
+    """A command to send: it, the id under which it is sent once, `traceparent` and log time in ms if it has them."""
 
     command: Command
     ce_id: str
     trace: str | None = None
+    since_ms: int | None = None
 
 
 class Sender:
@@ -104,9 +110,9 @@ class Sender:
         is_stop, now_ms = command.action == "stop", self._now_ms()
         if ce_id in self._seen:
             return
-        if now_ms >= command.expires_ms and not is_stop:
+        if _is_too_old(order, now_ms):
             self._meters.count("spineloop_commands_expired_total")
-            _log.info("command expired before it was sent", command=command.command_id)
+            _log.info("command expired before it was sent", command=command.command_id, action=command.action)
             return
         is_heard = await connection.publish(
             mqtt_topic(command.machine, "command"),
@@ -150,13 +156,19 @@ class Downlink:
             try:
                 command = codec.decode_command(record.value or b"")
                 ce_id = header(record, "ce_id") or command.command_id
-                orders.append(Order(command, ce_id, header(record, TRACEPARENT)))
+                orders.append(Order(command, ce_id, header(record, TRACEPARENT), record.timestamp_ms))
             except Malformed as why:
                 letters.append(dead_letter(record, stage="downlink", reason=why.reason, detail=why.detail))
                 self._meters.count("spineloop_dead_letters_total", stage="downlink", reason=why.reason)
         if letters:
             await self._log.append(letters)
         return orders
+
+
+def _is_too_old(order: Order, now_ms: int) -> bool:
+    if order.command.action == "stop":
+        return order.since_ms is not None and now_ms - order.since_ms > MAX_STOP_AGE_MS
+    return now_ms >= order.command.expires_ms
 
 
 def _by_machine(orders: Sequence[Order]) -> Sequence[Sequence[Order]]:

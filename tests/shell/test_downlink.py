@@ -159,6 +159,17 @@ async def test_a_command_past_its_expiry_is_not_sent_and_is_counted_but_stop_is_
     assert fleet.meters.totals["spineloop_commands_expired_total"] == 2
 
 
+async def test_not_even_stop_is_sent_that_is_read_again_long_after(fleet: Fleet) -> None:
+    async with fleet.listening() as ear:
+        fleet.clock.t_ms += downlink.MAX_STOP_AGE_MS
+        await fleet.deliver(fleet.command(1, "stop"))
+        fleet.clock.t_ms += 1
+        await fleet.deliver(fleet.command(2, "stop"))
+        (message,) = await heard(ear, 1)
+    assert sequences([message]) == [1]
+    assert fleet.meters.totals["spineloop_commands_expired_total"] == 1
+
+
 async def test_a_command_in_its_last_second_still_has_a_second(fleet: Fleet) -> None:
     fleet.clock.t_ms += 29_999
     async with fleet.listening() as ear:
