@@ -28,8 +28,9 @@ import msgspec
 
 from streams.core.codec import decode_command, decode_metric
 from streams.core.commands import Command, Evidence, Quantity
+from streams.core.danger import EARLY
 from streams.core.errors import Malformed
-from streams.core.records import Record
+from streams.core.records import Record, header
 from streams.core.results import (
     CommandClosed,
     MachineSeen,
@@ -103,6 +104,8 @@ def points(record: Record) -> Sequence[Point]:
     """
     if record.value is None:
         raise Malformed("not_a_message", "a record without a value")
+    if header(record, EARLY) is not None:
+        return ()  # the controller's own STOP says it again, with all that it knows, and is the same point
     if record.topic == COMMAND:
         return (_command(decode_command(record.value)),)
     return (_point(decode_metric(record.value)),)

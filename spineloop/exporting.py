@@ -16,6 +16,7 @@ from spineloop.looking import Data
 from spineloop.rows import SHEETS, What
 from spineloop.settings import Settings, WrongSetting
 from streams.core import codec
+from streams.core.danger import EARLY
 from streams.core.errors import Malformed
 from streams.core.records import Record, header
 from streams.core.results import CommandClosed
@@ -243,6 +244,8 @@ async def _commands(work: _Work, file: File) -> None:
         while ahead is not None and ahead.timestamp_ms <= record.timestamp_ms:
             ended.hear(ahead)
             ahead = await anext(closings, None)
+        if header(record, EARLY) is not None:  # the controller's own says it again, with all that it knows
+            continue
         try:
             ended.add(SHEETS["commands"].row(record), record.timestamp_ms)
         except Malformed as malformed:

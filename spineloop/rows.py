@@ -55,7 +55,7 @@ class Sheet(msgspec.Struct, frozen=True):
         if self.of is Command:
             command = codec.decode_command(payload)
             ce_id = header(record, "ce_id") or command.command_id
-            return _plain(command) | {"ce_id": ce_id, "attempt": int(ce_id.partition("#")[2] or 0)}
+            return _plain(command) | {"ce_id": ce_id, "attempt": _attempt(ce_id)}
         message = codec.decode_metric(payload)
         row = _plain(message)
         if self.metrics:
@@ -65,6 +65,12 @@ class Sheet(msgspec.Struct, frozen=True):
             row["undefined"] = getattr(message, "undefined")  # noqa: B009
             row["uncatalogued"] = {name: value for name, value in values.items() if name not in known} or None
         return row
+
+
+def _attempt(ce_id: str) -> int:
+    """Return which repetition of a command a record is; the first is 0, and so is a STOP that was early."""
+    mark = ce_id.partition("#")[2]
+    return int(mark) if mark.isdecimal() else 0
 
 
 @cache  # a few tables, and a row asks it once

@@ -239,7 +239,7 @@ class Page:
             await self._log.append(to_records(told, now_ms))
         except Busy as busy:
             _log.warning("what an operator asked for was not recorded", machine=told.machine, why=str(busy))
-            return _told(503, "the log can't be reached, so nothing was recorded; use the button on the machine")
+            return _told(503, "the log did not answer, so perhaps nothing was recorded; use the button on the machine")
         with suppress(Busy):  # the controller's STOP follows from what is recorded
             await self._log.append(early_stop(told, now_ms, self._policy))
         _log.info("operator asked", machine=told.machine, action=told.action, id=told.id)

@@ -14,6 +14,7 @@ from dashboards.live.curve import Curve
 from dashboards.live.machine import MachineView
 from dashboards.live.patients import Patients
 from streams.core import codec, policy
+from streams.core.danger import EARLY
 from streams.core.dead_letters import PREFIX, reason_of
 from streams.core.errors import Malformed
 from streams.core.policy import Policy
@@ -160,10 +161,8 @@ class View:
     def command(self, record: Record) -> None:
         """Fold a command; the same one sent again is no other."""
         told = codec.decode_command(record.value or b"")
-        if "#" in (header(record, "ce_id") or ""):
-            self.commands["repeated"] += 1
-        else:
-            self.commands["issued"] += 1
+        if header(record, EARLY) is None:  # such a STOP is counted when the controller says it
+            self.commands["repeated" if "#" in (header(record, "ce_id") or "") else "issued"] += 1
         chosen = self.policy if told.policy == self.digest else None
         self._put(told.machine, machine.commanded(self._of(told.machine), told, chosen))
 

@@ -25,6 +25,8 @@ from spineloop.rows import SHEETS, Column, What
 from streams.core import codec
 from streams.core.catalogue import METRICS
 from streams.core.commands import Command
+from streams.core.danger import early_stop
+from streams.core.operators import OperatorAsked
 from streams.core.records import NewRecord, Record, header
 from streams.core.results import CommandClosed, RepMeasured
 from streams.core.topics import COMMAND, METRIC
@@ -244,6 +246,13 @@ async def test_a_command_that_was_repeated_is_a_row_for_each_attempt(data: Path)
     rows = await exported(data, "commands")
     assert {row["attempt"] for row in rows if "#" not in row["ce_id"]} == {0}
     assert {row["attempt"] for row in rows if row["ce_id"].endswith("#2")} == {2}
+
+
+async def test_a_stop_that_did_not_wait_for_the_controller_is_no_row_beside_the_controllers(data: Path) -> None:
+    before = await exported(data, "commands")
+    asked = OperatorAsked(machine="acme/north/m1", id="0" * 32, by="Kim", reason="unwell", action="stop")
+    await appended(data, early_stop(asked, max(row["issued"] for row in before), "p"))
+    assert await exported(data, "commands") == before
 
 
 async def test_rows_wait_for_an_outcome_no_longer_than_they_may(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
