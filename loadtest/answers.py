@@ -9,7 +9,7 @@ from streams.core.telemetry import Ack, CommandApplied, CommandExpired, CommandR
 
 MAX_ANSWERS = 1_024
 """Answers that are kept; a session brings a few dozen. The oldest leaves first: its command is then refused as stale,
-so even that one can't take effect twice."""
+so even that one can't take effect twice. Only a STOP could, and the loop sends none that is older than an hour."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -163,6 +163,8 @@ class Machine:
             return ()
         if command.action == "resend":
             return self._acknowledge(command, self._answer_of_request(command))
+        if command.action == "stop" and self._is_released_since(command.cause):
+            return self._acknowledge(command, Answer("applied", load_N=self._programme.held_load))
         reason = programmes.refusal(self._programme, command, self._log_ms(command))
         if reason is None and proposal is not None and command.action == "prescribe":
             reason = "awaiting_consent"
@@ -174,6 +176,11 @@ class Machine:
         else:
             answer = self._obey(command)
         return self._acknowledge(command, answer)
+
+    def _is_released_since(self, cause: str) -> bool:
+        """Tell whether a clinician has released the machine since it said this itself: that has been dealt with."""
+        own, _, seq = cause.rpartition("/")
+        return own == f"{self.key}/{self._programme.boot_id}" and seq.isdecimal() and int(seq) < self._released_seq
 
     def recalled(self, command: Command, now_ms: int, watch_ms: int | None = None) -> Sequence[Ordered]:
         """Return what a request for messages wants to hear again and is still here; then `receive` answers it.
@@ -214,6 +221,7 @@ class Machine:
     def _boot(self, *, is_locked: bool) -> None:
         self._boots += 1
         self._seq = self._now_us = self._due_us = 0
+        self._released_seq = -1
         self._beat_us = round(self._habits.heartbeat_s * 1e6)
         self._phase = Phase.BOOT
         self._visit = None
@@ -357,7 +365,9 @@ class Machine:
     def _release(self) -> Telemetry:
         self._programme = replace(self._programme, locked=False)
         self._then(Phase.ARRIVE, 5.0)
-        return told.Released(**self._stamp(), by="clinician-1")
+        released = told.Released(**self._stamp(), by="clinician-1")
+        self._released_seq = released.seq
+        return released
 
     def _shut_down(self) -> Telemetry:
         self._phase = Phase.DONE

@@ -210,7 +210,7 @@ def test_a_red_flag_that_was_given_up_as_lost_still_locks() -> None:
 def test_a_stop_and_its_release_that_were_given_up_and_come_after_all_leave_the_machine_unlocked() -> None:
     machine = Machine()
     told = machine.begin()
-    lost = [machine.say(ButtonPressed, button="stop"), machine.say(Released, by="dr-1")]
+    lost: list[Telemetry] = [machine.say(ButtonPressed, button="stop"), machine.say(Released, by="dr-1")]
     told += [machine.say(Heartbeat) for _ in range(3)]
     state, said = run(records([*told, *lost]))
     assert ([command.action for command in commands(said)], state.locked) == (["stop"], False)
@@ -238,7 +238,7 @@ def test_a_release_that_comes_late_and_was_said_before_the_last_stop_unlocks_not
 def test_however_many_messages_are_overtaken_each_rep_is_measured_once() -> None:
     machine = Machine()
     told = machine.begin()
-    said_late, in_time = [], []
+    said_late, in_time = list[Telemetry](), list[Telemetry]()
     for number in range(1, 81):
         (said_late if number % 2 else in_time).append(machine.rep(number))
     _, said = run(records([*told, *in_time, *said_late, *said_late]))

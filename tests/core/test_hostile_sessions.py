@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from streams.core.commands import Command, Evidence
-from streams.core.controller import Controller
+from streams.core.controller import Arrival, Controller
 from streams.core.errors import Malformed
 from streams.core.known import Known
 from streams.core.plans import PlanMade
@@ -219,6 +219,7 @@ def test_a_rep_of_a_boot_that_nobody_remembers_is_put_aside_and_changes_nothing(
     assert [one.boot_id for one in metrics(said, RepMeasured)] == ["b1"]
     stage = Controller()
     (item,) = stage.prepare([of_first])
+    assert isinstance(item, Arrival)
     with pytest.raises(Malformed, match="forgotten_boot"):
         stage.step(state, item, of_first.timestamp_ms)
 

@@ -15,7 +15,7 @@ from loadtest.roster import assemble
 from loadtest.truth import Ledger
 from loadtest.visit import Habits
 from streams.core import telemetry as told
-from streams.core.codec import decode_up, encode
+from streams.core.codec import decode_up, encode, message_id
 from streams.core.commands import Action, Change, Command
 from streams.core.telemetry import Ack, Telemetry
 from streams.core.topics import MachineTopic, Stream
@@ -352,6 +352,19 @@ def test_s10_a_stop_repeated_after_the_release_does_not_lock_again() -> None:
     until(machine, told.Released)
     assert isinstance(machine.receive(stop, NOW_MS)[0], told.CommandApplied)
     assert not machine.programme.locked
+
+
+def test_a_stop_for_what_was_said_before_the_release_is_answered_and_locks_nobody() -> None:
+    machine = a_machine()
+    rep = until(machine, told.Rep)
+    machine.receive(a_command(machine, "stop"), NOW_MS)
+    released = until(machine, told.Released)
+    of_before = a_command(machine, "stop", 2, cause=message_id(machine.key, rep))
+    assert isinstance(machine.receive(of_before, NOW_MS)[0], told.CommandApplied)
+    assert not machine.programme.locked
+    of_now = a_command(machine, "stop", 3, cause=message_id(machine.key, released))
+    machine.receive(of_now, NOW_MS)
+    assert machine.programme.locked
 
 
 def test_s10_what_is_stale_foreign_or_expired_is_refused() -> None:
