@@ -32,6 +32,10 @@ REWRITE_TIMES, REWRITE_RECORDS = 2, 1_000
 """So many times the number of keys, and so many records, may be read back; beyond that the stalest keys are written
 again. A third of all that is written at most: who changes every key all the time writes none again."""
 
+ALONE_WRITES = 1_000
+"""Writes in a row with nobody else's between them after which a partition is taken to have one worker again: minutes, and
+a replaced one that has woken up learns of it within seconds."""
+
 AWAKE_KEYS = 2_000
 """Keys of a partition whose states stay decoded after a checkpoint. Decoded, the state of a machine in a session takes
 10.7 kB, as bytes 5.1: so those that were silent longest are kept as bytes, and decoded in 30 us when they speak."""
@@ -95,6 +99,8 @@ class State:
         self._dirty: dict[bytes, None] = {}
         self._written: dict[bytes, int] = {}  # offset of each key's last record, the stalest first
         self._awake: dict[bytes, None] = {}
+        self._foreign: int | None = None
+        self._alone = 0
         self._moved = False
         self.position = 0
         self.reached_ms = 0
@@ -164,6 +170,16 @@ class State:
                 self._dirty[key] = None
                 self._moved = True
 
+    def met(self, offset: int, keys: Iterable[bytes]) -> None:
+        """Take note that somebody else wrote these keys, from this offset on; ours are to be written again (E3).
+
+        Which of the two owns the partition nobody knows here. So where we say from now on that every key is found is not
+        behind that offset: or else what a replaced worker writes last would hide what its successor has written.
+        """
+        self._foreign = offset if self._foreign is None else min(offset, self._foreign)
+        self._alone = 0
+        self.touch(keys)
+
     def _changed(self, record: Record, live: _Live) -> None:
         live.position = record.offset + 1
         self._keys[record.key] = live
@@ -208,6 +224,9 @@ class State:
             if key != POSITION_KEY:
                 self._note(key, offset)
         self.end = base + len(entries)
+        self._alone += 1
+        if self._alone > ALONE_WRITES:
+            self._foreign = None
 
     def _note(self, key: bytes, offset: int) -> None:
         self._written.pop(key, None)  # to the end of the row
@@ -215,7 +234,8 @@ class State:
 
     def _since(self) -> int:
         """Return an offset that no key's last record is before, once all that changed is written."""
-        return next((offset for key, offset in self._written.items() if key not in self._dirty), self.end)
+        found = next((offset for key, offset in self._written.items() if key not in self._dirty), self.end)
+        return found if self._foreign is None else min(found, self._foreign)
 
     def _stale(self) -> list[bytes]:
         """Name the keys whose last records are furthest back, if there is too much behind them; a few at a time."""

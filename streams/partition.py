@@ -246,8 +246,8 @@ class Partition:
             return
         self._meters.count("spineloop_late_checkpoints_total", stage=self._stage.name)
         _log.warning("late checkpoint of a replaced worker", stage=self._stage.name, partition=self._number)
-        async for records in self._log.read(self._stage.state_topic, self._number, self._state.end, base):
-            self._state.touch([record.key for record in records])
+        foreign = self._log.read(self._stage.state_topic, self._number, self._state.end, base)
+        self._state.met(self._state.end, [record.key async for records in foreign for record in records])
 
     async def _retry(self, write: Callable[[], Awaitable[T]]) -> T:
         """Try until the log takes it; it is the watchdog that ends this, or the drain's deadline, not a count."""

@@ -67,6 +67,13 @@ SABOTAGES: Sequence[Sabotage] = (
         ENGINE,
     ),
     Sabotage(
+        "E3: a replaced worker's last word hides what its successor wrote",
+        "streams/checkpoint.py",
+        "return found if self._foreign is None else min(found, self._foreign)",
+        "return found",
+        ("tests/shell/test_checkpoint.py",),
+    ),
+    Sabotage(
         "PUBACK before the log has it",
         "ingest/bridge.py",
         "        if records:\n            await self._append(records, stop)\n        machines.ack(batch)\n",
@@ -76,7 +83,7 @@ SABOTAGES: Sequence[Sabotage] = (
     Sabotage(
         "the downlink does not look at the expiry",
         "adaptors/downlink.py",
-        "if now_ms >= command.expires_ms and not is_stop:",
+        "if _is_too_old(order, now_ms):",
         "if False:",
         ("tests/shell/test_downlink.py",),
     ),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.checkpoint import REWRITE_RECORDS, Entries, State, found_since
@@ -40,7 +40,10 @@ def worked(state: State, topic: Topic, rounds: Sequence[Sequence[int]]) -> Itera
             state.step(Record(TELEMETRY, 0, offset, b"k%d" % number, b"x", offset), b"x")
             state.reach(offset + 1)
         for entries in state.snapshot():
-            state.wrote(topic.write(entries), entries)
+            base = topic.write(entries)
+            if base != state.end:
+                state.met(state.end, [record.key for record in topic.records[state.end : base]])
+            state.wrote(base, entries)
         yield state
 
 
@@ -72,6 +75,23 @@ def test_keys_that_change_all_the_time_are_not_written_more_often_for_it() -> No
     for _ in worked(State(Tally()), topic, rounds):
         pass
     assert len(topic.records) == CHECKPOINTS * (KEYS + 1)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 5), min_size=1, max_size=4)), max_size=30))
+@example([(False, [0, 1]), (False, [1]), (True, [0, 1]), (False, [1]), (True, [1])])
+def test_however_often_a_replaced_worker_still_writes_its_last_word_hides_nothing_of_its_successors(
+    turns: list[tuple[bool, list[int]]],
+) -> None:
+    topic, old = Topic(), State(Tally())
+    for _ in worked(old, topic, [list(range(6)), *([[0]] * REWRITE_RECORDS)]):
+        pass
+    new = topic.read(found_since(topic.records[-1]))
+    for is_old, numbers in turns:
+        state = old if is_old else new
+        state.touch([b"k%d" % number for number in numbers])
+        for _ in worked(state, topic, [numbers]):
+            pass
+        assert kept(topic.read(found_since(topic.records[-1]))) == kept(topic.read(0))
 
 
 @given(
