@@ -33,8 +33,8 @@ REWRITE_TIMES, REWRITE_RECORDS = 2, 1_000
 again. A third of all that is written at most: who changes every key all the time writes none again."""
 
 ALONE_WRITES = 1_000
-"""Writes in a row with nobody else's between them after which a partition is taken to have one worker again: minutes, and
-a replaced one that has woken up learns of it within seconds."""
+"""Writes in a row with nobody else's between them after which a partition is taken to have one worker again: minutes,
+and a replaced one that has woken up learns of it within seconds."""
 
 AWAKE_KEYS = 2_000
 """Keys of a partition whose states stay decoded after a checkpoint. Decoded, the state of a machine in a session takes
@@ -173,8 +173,8 @@ class State:
     def met(self, offset: int, keys: Iterable[bytes]) -> None:
         """Take note that somebody else wrote these keys, from this offset on; ours are to be written again (E3).
 
-        Which of the two owns the partition nobody knows here. So where we say from now on that every key is found is not
-        behind that offset: or else what a replaced worker writes last would hide what its successor has written.
+        Which of the two owns the partition nobody knows here. So from now on we say of no offset behind this one that
+        every key is found from there: or else a replaced worker's last word would hide what its successor has written.
         """
         self._foreign = offset if self._foreign is None else min(offset, self._foreign)
         self._alone = 0
