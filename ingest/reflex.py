@@ -138,6 +138,8 @@ class Reflex(Generic[M]):
             return None
         try:
             event = cast("Event", codec.decode_up(topic, message.payload))  # of what the filter lets through
-        except Malformed:
+        except Malformed as malformed:
+            if malformed.reason == "foreign_machine":
+                return None  # it speaks of another one
             return badly_told(topic.machine, message.payload, self._now_ms(), self._policy)
         return stop_for(topic.machine, codec.message_id(topic.machine, event), event, self._now_ms(), self._policy)
