@@ -48,6 +48,9 @@ FOREIGN = 0.05
 LETTERS_BACK = 2_000
 """Most dead letters that a redrive is tried on."""
 
+OF_STAGES = {"control": frozenset({"forgotten_boot"})}
+"""What a stage may say beside what the bridge says: damaged messages begin many boots, so the first are forgotten."""
+
 REASONS = {
     "bad_topic", "wrong_stream", "too_large", "not_a_message", "unknown_type", "unknown_version", "bad_value",
     "bad_samples", "foreign_machine", "foreign_patient", "bad_key",
@@ -202,9 +205,8 @@ def lacking(letter: NewRecord, stage: str) -> Iterator[str]:
         yield f"a letter of {told['stage']} instead of {stage}"
     if header(letter, PREFIX + "exception.class.name") != "Malformed":
         yield f"a letter of class {header(letter, PREFIX + 'exception.class.name')}"
-    if reason_of(letter) not in REASONS:
-        if reason_of(letter) != "forgotten_boot":
-            yield f"a letter for the reason {reason_of(letter)!r}"
+    if reason_of(letter) not in REASONS | OF_STAGES.get(stage, frozenset()):
+        yield f"a letter for the reason {reason_of(letter)!r}"
     if stage != "ingest" and None in {header(letter, PREFIX + "partition"), header(letter, PREFIX + "offset")}:
         yield "a letter that does not say where it lay"
 

@@ -95,14 +95,10 @@ def badly_told(machine: str, payload: bytes, now_ms: int, policy: str) -> Comman
 
     Parameters
     ----------
-    machine : str
-        The machine on whose topic it came.
+    machine, now_ms, policy
+        As for `stop_for`; the machine is the one on whose topic it came.
     payload : bytes
         JSON or MessagePack.
-    now_ms : int
-        When it was heard, in ms since 1970.
-    policy : str
-        Digest of the policy in force.
 
     Examples
     --------

@@ -24,7 +24,7 @@ from spineloop.contracts import PAGE, SCHEMAS, STREAMS
 from spineloop.pages import DOCS
 from spineloop.schemas import BEYOND, schema
 from spineloop.specimens import SPECIMENS
-from streams.core import codec, topics
+from streams.core import boots, codec, topics
 from streams.core.codec import KINDS, type_name
 from streams.core.controller import Controller
 from streams.core.dead_letters import dead_letter, reason_of
@@ -349,7 +349,7 @@ def listed(heading: str) -> set[str]:
 
 
 def test_every_reason_for_a_dead_letter_is_explained() -> None:
-    sources = [inspect.getsource(module) for module in (codec, topics, bridge)]
+    sources = [inspect.getsource(module) for module in (codec, topics, bridge, boots)]
     raised = {name for source in sources for name in re.findall(r'Malformed\("(\w+)"', source)}
     told_by_decoder = set(re.findall(r'"(unknown_\w+|bad_value)"', inspect.getsource(codec)))
     assert listed("The message can't be understood") == raised | told_by_decoder
