@@ -11,7 +11,9 @@ from adaptors.line_protocol import line
 from adaptors.points import Point, points, time_ns
 from streams.core import catalogue, codec
 from streams.core.commands import Change, Command, Evidence
+from streams.core.danger import early_stop
 from streams.core.errors import Malformed
+from streams.core.operators import OperatorAsked
 from streams.core.records import Record
 from streams.core.results import (
     CommandClosed,
@@ -340,3 +342,11 @@ def test_what_a_machine_is_doing_is_a_word_and_three_numbers_that_can_be_added_u
     )
     told = {name: point.fields.get(name) for name in ("mode", "online", "in_session", "locked", "patient")}
     assert told == {"mode": "lifting", "online": 1.0, "in_session": 1.0, "locked": 0.0, "patient": None}
+
+
+def test_a_stop_that_did_not_wait_for_the_controller_is_no_point_beside_the_controllers() -> None:
+    asked = OperatorAsked(machine="acme/north/m1", id="0" * 32, by="Kim", reason="unwell", action="stop")
+    (early,) = early_stop(asked, 5, "p")
+    record = Record(early.topic, 0, 0, early.key, early.value, 5, early.headers)
+    assert points(record) == ()
+    assert len(points(msgspec.structs.replace(record, headers=()))) == 1

@@ -3,11 +3,13 @@
 import asyncio
 
 import aiohttp
+import pytest
 
 from loadtest.native import free_port
-from spineloop import running
+from spineloop import running, watchdog
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
+from spineloop.watchdog import Needs
 from spineloop.wiring import Role
 
 
@@ -42,3 +44,27 @@ async def listens(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def test_who_asks_for_what_a_role_needs_goes_on_after_an_error_that_nobody_foresaw(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.0)
+    errors: list[Exception | None] = [None, RuntimeError("a password that is being changed"), None]
+    seen, are_asked = list[bool](), asyncio.Event()
+
+    async def question() -> None:
+        seen.append(needs.answer)
+        error = errors.pop(0) if errors else None
+        if len(seen) == 4:
+            are_asked.set()
+        if error is not None:
+            raise error
+
+    needs = Needs(question)
+    asking = asyncio.create_task(needs.keep_asking())
+    async with asyncio.timeout(10.0):
+        await are_asked.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert seen[:4] == [False, True, False, True]
