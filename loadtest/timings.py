@@ -1,7 +1,7 @@
 """Timings: when each message was sent, and how long its machine waited for the command that it caused."""
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 
 from streams.core.commands import Command
 
@@ -33,7 +33,7 @@ class Timings:
         self.confirmed: Counter[str] = Counter()
         self.refused = 0
         self.latencies_ms: dict[str, list[float]] = {}
-        self._sent_s: dict[str, float] = {}
+        self._sent_s = OrderedDict[str, float]()  # a dict walks over all that it has lost at its front
 
     @property
     def reps(self) -> int:
@@ -44,7 +44,7 @@ class Timings:
         """Note that a message is given to the client; only the first time counts."""
         self._sent_s.setdefault(name, now_s)
         if len(self._sent_s) > MAX_SENT:
-            del self._sent_s[next(iter(self._sent_s))]
+            self._sent_s.popitem(last=False)
 
     def receive(self, command: Command, now_s: float) -> None:
         """Note that a command has come; what caused it is taken off the list, so that a repetition is not measured."""
