@@ -1,11 +1,14 @@
-"""History: what the metric and the command topic say, as points in a sink; what can't be stored, as dead letters."""
+"""History: what the metric and the command topic say, as points in a sink; what can't be stored, as dead letters.
+
+What is older than the sink keeps anything is neither: it is counted and left in the log, whose retention is longer.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
 from adaptors.delivery import Pace
-from adaptors.points import Point, Rejected, points
+from adaptors.points import BEYOND_RETENTION, Point, Rejected, points
 from streams.core.dead_letters import dead_letter
 from streams.core.errors import BrokenPromise, Malformed
 from streams.core.meters import Meters
@@ -53,7 +56,8 @@ class History:
     letterbox : Letterbox
         Where records go that are no points, or whose points the sink refuses for good.
     meters : Meters
-        Counts points (`spineloop_points_total`) and dead letters (`spineloop_dead_letters_total` by stage and reason).
+        Counts points (`spineloop_points_total`), those too old to be kept (`spineloop_points_too_old_total`) and dead
+        letters (`spineloop_dead_letters_total` by stage and reason).
     dead_letters_in_a_row : int
         So many of them with nothing stored in between raise BrokenPromise.
     """
@@ -68,7 +72,7 @@ class History:
         self._in_a_row = 0
 
     async def store(self, records: Sequence[Record]) -> None:
-        """Store records; when it returns, each is durable as a point or as a dead letter.
+        """Store records; when it returns, each is durable as a point or as a dead letter, or too old to be kept.
 
         Storing the same records again changes no point; dead letters are then written twice.
 
@@ -89,18 +93,23 @@ class History:
             if index % YIELD_EVERY_RECORDS == 0:
                 await asyncio.sleep(0)
         rejected = await self._sink.write([point for _, point in stored])
-        refused |= {stored[one.index][0]: one for one in rejected}
-        in_a_row = self._count_in_a_row(len(records), refused)
+        too_old = {stored[one.index][0] for one in rejected if one.reason == BEYOND_RETENTION}
+        refused |= {stored[one.index][0]: one for one in rejected if one.reason != BEYOND_RETENTION}
+        in_a_row = self._count_in_a_row(len(records), refused, too_old)
         if refused:
             await self._letterbox.append([_letter(records[index], refused[index]) for index in sorted(refused)])
         self._in_a_row = in_a_row
         self._meters.count("spineloop_points_total", len(stored) - len(rejected))
+        if too_old:
+            self._meters.count("spineloop_points_too_old_total", len(too_old))
         for one in refused.values():
             self._meters.count("spineloop_dead_letters_total", stage=STAGE, reason=one.reason)
 
-    def _count_in_a_row(self, records: int, refused: dict[int, Rejected]) -> int:
+    def _count_in_a_row(self, records: int, refused: dict[int, Rejected], too_old: set[int]) -> int:
         in_a_row = self._in_a_row
         for index in range(records):
+            if index in too_old:
+                continue
             in_a_row = in_a_row + 1 if index in refused else 0
             if in_a_row > self._limit:
                 last = refused[index]

@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from adaptors.line_protocol import line
-from adaptors.points import FieldValue, Point, Rejected
+from adaptors.points import BEYOND_RETENTION, FieldValue, Point, Rejected
 from streams.core.errors import BrokenPromise, Busy, Malformed
 
 DETAIL_CHARACTERS = 500
@@ -27,6 +27,9 @@ SHARD_DAYS = 7
 
 YIELD_EVERY_POINTS = 250
 """Points turned into lines before other tasks get their turn: about 5 ms."""
+
+_TOO_OLD = re.compile(r"(beyond|outside) retention policy")
+"""What 1.x and 2.x say of points that retention would delete at once."""
 
 _COERCE: Mapping[str, type[FieldValue]] = {"float": float, "integer": int, "string": str, "boolean": bool}
 
@@ -166,7 +169,9 @@ class InfluxHistory:
         if refusal is None:
             return []
         if len(lines) == 1 or _dropped(refusal) == len(lines):
-            return [Rejected(index, "refused", refusal) for index, _ in lines]
+            # If any line was refused for another reason, the server tells that one.
+            reason = BEYOND_RETENTION if _TOO_OLD.search(refusal) else "refused"
+            return [Rejected(index, reason, refusal) for index, _ in lines]
         half = len(lines) // 2
         return await self._send(lines[:half]) + await self._send(lines[half:])
 
@@ -248,8 +253,8 @@ def _dropped(refusal: str) -> int | None:
 
     It counts points that it could parse but not store, and tells the reason of the first.
     """
-    match = re.search(r"dropped=(\d+)$", refusal)
-    return int(match[1]) if match else None
+    match = re.search(r"dropped=(\d+)$|dropped (\d+) points outside retention policy", refusal)
+    return int(match[1] or match[2]) if match else None
 
 
 def _quoted(name: str) -> str:

@@ -77,6 +77,10 @@ class Point(msgspec.Struct, frozen=True):
     t_ns: int
 
 
+BEYOND_RETENTION = "beyond_retention"
+"""Reason of a point that is older than history keeps anything: stored, it would be deleted at once."""
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """A point that history refuses for good: its index among the points written, one word, and a sentence."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from adaptors.delivery import Delivery, Pace
 from adaptors.history import GROUPS, History
 from adaptors.influx_history import InfluxAddress, InfluxHistory, open_influx_history
 from adaptors.line_protocol import line
-from adaptors.points import FieldValue, Point, points
+from adaptors.points import BEYOND_RETENTION, FieldValue, Point, points
 from adaptors.sqlite_group import SqliteSubscription
 from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
@@ -311,6 +312,25 @@ async def test_influxdb_says_why_it_refuses_a_point_older_than_its_retention(inf
         await history.prepare(keep_days=30)  # what is there stays as it is
         (rejected,) = await history.write([pulse(0)])
         assert "beyond retention policy" in rejected.detail
+        assert rejected.reason == BEYOND_RETENTION
+
+
+async def test_influxdb_tells_a_point_that_is_too_old_from_one_that_is_wrong(influx_server: Server) -> None:
+    now_ns = time.time_ns()
+    async with open_influx_history(address(influx_server)) as history:
+        await history.prepare(keep_days=1)
+        recent = [msgspec.structs.replace(pulse(number), t_ns=now_ns + number) for number in range(3)]
+        assert not await history.write(recent)
+        wrong = msgspec.structs.replace(pulse(0, 7), t_ns=now_ns + 5)
+        rejected = await history.write([pulse(0), *recent, wrong, pulse(1), wrong])
+        assert [(one.index, one.reason) for one in rejected] == [
+            (0, BEYOND_RETENTION),
+            (4, "refused"),
+            (5, BEYOND_RETENTION),
+            (6, "refused"),
+        ]
+        old = [pulse(number) for number in range(BATCH)]
+        assert {one.reason for one in await history.write(old)} == {BEYOND_RETENTION}
 
 
 @pytest.mark.parametrize("missing", ["database", "retention"])

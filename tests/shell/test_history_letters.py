@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from adaptors.history import History
-from adaptors.points import Point, Rejected
+from adaptors.points import BEYOND_RETENTION, Point, Rejected
 from streams.core import codec
 from streams.core.dead_letters import reason_of
 from streams.core.errors import BrokenPromise, Busy
@@ -20,7 +20,7 @@ GARBAGE = b"\xc1"  # the one byte that MessagePack never uses
 
 
 class HandSink:
-    """Keeps points in memory and refuses those whose detail says so."""
+    """Keeps points in memory and refuses those whose detail says so, as bad or as too old."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
@@ -29,9 +29,10 @@ class HandSink:
     async def write(self, points: Sequence[Point]) -> Sequence[Rejected]:
         if self.is_down:
             raise Busy("down")
-        bad = {index for index, point in enumerate(points) if point.fields["detail"] == "bad"}
-        self.points += [point for index, point in enumerate(points) if index not in bad]
-        return [Rejected(index, "refused", "field type conflict") for index in sorted(bad)]
+        reasons = {"bad": "refused", "old": BEYOND_RETENTION}
+        refused = {index: reasons[str(d)] for index, p in enumerate(points) if (d := p.fields["detail"]) in reasons}
+        self.points += [point for index, point in enumerate(points) if index not in refused]
+        return [Rejected(index, reason, "as the server says it") for index, reason in refused.items()]
 
 
 class HandLetterbox:
@@ -132,6 +133,24 @@ async def test_too_many_dead_letters_in_a_row_end_the_process_before_they_fill_t
     with pytest.raises(BrokenPromise, match="6 dead letters in a row, last not_a_message"):
         await desk.history.store([garbage(5)])
     assert len(desk.box.letters) == 5
+
+
+async def test_what_is_older_than_the_sink_keeps_is_counted_and_neither_a_dead_letter_nor_an_end() -> None:
+    desk = Desk(limit=5)
+    await desk.history.store([record(0, "a"), *(record(n, "old") for n in range(1, 40)), garbage(40)])
+    assert desk.stored == ["a"]
+    assert [reason_of(letter) for letter in desk.box.letters] == ["not_a_message"]
+    assert desk.meters.sums == {
+        ("spineloop_points_total", ""): 1,
+        ("spineloop_points_too_old_total", ""): 39,
+        ("spineloop_dead_letters_total", "not_a_message"): 1,
+    }
+
+
+async def test_what_is_too_old_does_not_start_the_count_of_dead_letters_anew() -> None:
+    desk = Desk(limit=5)
+    with pytest.raises(BrokenPromise, match="6 dead letters in a row"):
+        await desk.history.store([garbage(0), record(1, "old"), *(garbage(n) for n in range(2, 7))])
 
 
 async def test_one_good_record_starts_the_count_anew() -> None:
