@@ -1,20 +1,24 @@
 """Wall: one machine's heartbeats through mosquitto and a bridge, alone, and while another tenant floods both.
 
-Measured is the time from before `publish` to the bridge's stamp, which is in ms. Each bridge has a SQLite log.
+Measured is the time from before `publish` to the bridge's stamp, which is in ms. Each bridge has a SQLite log. As root
+it is done once more behind the firewall that is shipped.
 """
 
 import asyncio
+import os
+import subprocess
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from loadtest import native, stack
 from loadtest.bench.report import Effort, Run
-from loadtest.child import Program, running
+from loadtest.child import Program, installed, running
 from loadtest.native import Walled
 from spineloop import access, wiring
 from spineloop.settings import Settings
@@ -25,6 +29,8 @@ from streams.core.topics import TELEMETRY, mqtt_topic
 VICTIM, FLOODERS = "acme/north/m1", tuple(f"umbra/east/m{number}" for number in range(3))
 BRIDGES = {"": "ingest-all", "acme": "ingest-acme", "umbra": "ingest-umbra"}
 """Names of bridges by the tenant that they are for."""
+
+FIREWALL = Path(native.__file__).parents[1] / "deploy" / "firewall" / "machines.nft"
 
 PERIOD_S = 0.02
 SECONDS, QUICK_SECONDS = 15.0, 6.0
@@ -40,26 +46,26 @@ Secrets = Mapping[str, str]
 async def wall(effort: Effort) -> AsyncGenerator[Run, None]:
     """Measure alone, with one bridge for all under flood, and with a bridge a tenant under flood."""
     for _ in range(effort.runs):
-        alone = await _p99_ms(effort, bridges=("acme",), floods=False)
-        shared = await _p99_ms(effort, bridges=("",), floods=True)
-        own = await _p99_ms(effort, bridges=("acme", "umbra"), floods=True)
-        yield Run(
-            {
-                "alone_p99_ms": alone[0],
-                "flooded_one_bridge_p99_ms": shared[0],
-                "flooded_own_bridge_p99_ms": own[0],
-                "flood_one_bridge_per_s": shared[1],
-                "flood_own_bridge_per_s": own[1],
-            }
-        )
+        figures = {"alone_p99_ms": (await _p99_ms(effort, bridges=("acme",), floods=False))[0]}
+        for firewall in (False, True) if os.geteuid() == 0 else (False,):
+            where = "behind_firewall" if firewall else "flooded"
+            for how, bridges in (("one_bridge", ("",)), ("own_bridge", ("acme", "umbra"))):
+                p99_ms, per_s = await _p99_ms(effort, bridges, floods=True, firewall=firewall)
+                figures |= {f"{where}_{how}_p99_ms": p99_ms, f"{where}_{how}_reps_per_s": per_s}
+        figures |= {"alone_again_p99_ms": (await _p99_ms(effort, bridges=("acme",), floods=False))[0]}
+        yield Run(figures)
 
 
-async def _p99_ms(effort: Effort, bridges: Sequence[str], *, floods: bool) -> tuple[float, float]:
+async def _p99_ms(
+    effort: Effort, bridges: Sequence[str], *, floods: bool, firewall: bool = False
+) -> tuple[float, float]:
     """Return the p99 of the victim's heartbeats, and how many reps a second of the flood got through."""
     secrets: dict[str, str] = {}
     seconds = QUICK_SECONDS if effort.quick else SECONDS
     async with AsyncExitStack() as stops:
         broker = await stops.enter_async_context(native.walled_mosquitto(partial(_enrol, secrets)))
+        if firewall:
+            stops.enter_context(_firewall(broker))
         folder = stops.enter_context(native.temporary_folder())
         places = [folder / (tenant or "all") for tenant in bridges]
         for tenant, place in zip(bridges, places, strict=True):
@@ -68,6 +74,24 @@ async def _p99_ms(effort: Effort, bridges: Sequence[str], *, floods: bool) -> tu
             for name in FLOODERS:
                 await stops.enter_async_context(running(_flooder(broker, secrets, name, folder)))
         return await _measured(Settings.read(_outside(broker, secrets, VICTIM)), places, seconds)
+
+
+@contextmanager
+def _firewall(broker: Walled) -> Iterator[None]:
+    """Put what is shipped in front of this broker's port, under a name of its own; nothing else comes by it."""
+    port = urlsplit(broker.outside).port
+    rules = FIREWALL.read_text(encoding="ascii")
+    shipped, table = ("define port = 8883", "table inet spineloop"), f"table inet spineloop_bench_{port}"
+    for old, new in zip(shipped, (f"define port = {port}", table), strict=True):
+        if old not in rules:
+            raise ValueError(f"{FIREWALL.name} does not say {old!r} any more")
+        rules = rules.replace(old, new)
+    nft = installed("nft", package="nftables")
+    subprocess.run([nft, "-f", "-"], input=rules.encode(), check=True, timeout=10.0)
+    try:
+        yield
+    finally:
+        subprocess.run([nft, "delete", *table.split()], check=True, timeout=10.0)
 
 
 async def _measured(settings: Settings, places: Sequence[Path], seconds: float) -> tuple[float, float]:
