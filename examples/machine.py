@@ -1,4 +1,4 @@
-"""A machine in forty-eight lines and its imports: one repetition, and an answer to every command.
+"""A machine in forty-seven lines and its imports: one repetition, and an answer to every command.
 
     spineloop serve --data ./data &
     python examples/machine.py localhost 1883 acme/north/row-1
@@ -45,9 +45,8 @@ def packed(counts: list[int]) -> str:
 
 def answer(command: dict[str, Any]) -> None:
     """Act on a command once; one that comes again gets the answer that it got before."""
-    late = time.time() * 1_000 >= command["expires_ms"]
     stop = "command_applied", {"load_N": CAN["load_min_N"]}  # ramp down first, then say so
-    no = ("command_expired", {}) if late else ("command_rejected", {"reason": "not_supported"})
+    no = "command_rejected", {"reason": "not_kept" if command["action"] == "resend" else "not_supported"}
     type_, told = answers.setdefault(command["command_id"], stop if command["action"] == "stop" else no)
     say("ack", type_, command_id=command["command_id"], **told)
 

@@ -180,8 +180,8 @@ ALERTS = (
     Alert(
         uid="broker-dropping",
         title="Broker dropping",
-        means="mosquitto acknowledged messages and then dropped them, because a queue was full: reps are lost.",
-        do="Start the bridge that is away; then raise max_queued_messages, and find out why it was away so long.",
+        means="mosquitto acknowledged messages and then dropped them, because the queue of a client was full.",
+        do="Start the bridge that is away. Machines that keep what they say are asked for it; of others it is lost.",
         asked=(
             Series(
                 query=f'SELECT NON_NEGATIVE_DIFFERENCE(LAST("value")) FROM {METER} '
