@@ -1,10 +1,13 @@
-"""Stepping: a story heard by the controller with no log around it, by one core: what is left when nothing waits."""
+"""Stepping: a story heard by the controller with no log around it, by one core: what is left when nothing waits.
+
+After the runs that count the story is heard once more, to see on which parts the time goes.
+"""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import islice
 
-from loadtest.bench import stories
+from loadtest.bench import shares, stories
 from loadtest.bench.contenders import reps_are_measured
 from loadtest.bench.report import Effort, Run
 from loadtest.bench.stories import Said
@@ -21,6 +24,23 @@ MACHINES = 50
 
 MESSAGES, QUICK_MESSAGES = 60_000, 15_000
 """What they say, heard again from the beginning in every run."""
+
+
+PARTS: Mapping[str, str] = {
+    f"streams.core.{module}": part
+    for part, modules in {
+        "model": "adaptive foresight",
+        "measuring": "measure signals lowpass ragged waveform stamps recording segmentation excursions device_velocity "
+        "kinematics kinetics momentum smoothness arc_length steadiness eccentric force_curve",
+        "rules": "situation session_rules form_rules fatigue_rules votes rule envelope invariants bounds known danger",
+        "order": "order boots repair seen",
+        "notes": "reps sets set_metrics summaries learning curves baseline similarity strength fatigue session",
+        "coding": "codec outputs records telemetry",
+        "turn": "turn controller visit acknowledgements",
+    }.items()
+    for module in modules.split()
+}
+"""Parts of the controller by module: what a rep left behind, `notes`, is kept in sets and sessions."""
 
 
 class Strict:
@@ -53,8 +73,12 @@ async def stepping(effort: Effort) -> AsyncGenerator[Run, None]:
             "cpu_us_per_rep": 1e6 * spent_s / reps,
             "records_per_rep": messages / reps,
             "outputs_per_rep": len(outputs) / reps,
+            "output_bytes_per_rep": sum(len(one.key) + len(one.value or b"") for one in outputs) / reps,
         }
         yield Run(figures, _why_void(said, outputs))
+    with shares.watched(PARTS) as looks:
+        outputs_of(records)
+    yield Run({f"share_{part}_percent": share for part, share in shares.percent(looks).items()})
 
 
 def heard(record: NewRecord, offset: int) -> Record:
