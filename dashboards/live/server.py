@@ -232,6 +232,9 @@ class Page:
         told = await _body(request, OperatorAsked)
         if not isinstance(told, OperatorAsked):
             return told
+        if told.machine not in self.view and not self._feed.caught_up:
+            still = "this page still reads what was said before it started, so nothing was recorded"
+            return _told(503, f"{still}: try again in some seconds, or use the button on the machine")
         if told.machine not in self.view:
             return _told(404, f"no machine {told.machine} is known here, so nothing was recorded")
         try:

@@ -77,14 +77,14 @@ async def log_in(folder: Path) -> AsyncIterator[SqliteLog]:
 
 
 @asynccontextmanager
-async def page_on(log: Any, **fields: Any) -> AsyncIterator[Page]:
-    """Run a page until the block ends, from when it has read the log to its end."""
+async def page_on(log: Any, *, is_reading: bool = False, **fields: Any) -> AsyncIterator[Page]:
+    """Run a page until the block ends, from when it has read the log to its end, or only listens."""
     page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=lambda: NOW_MS)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(page.run(stop))
         async with asyncio.timeout(DEADLINE_S):
-            while not page.is_ready and not running.done():
+            while not (page.port if is_reading else page.is_ready) and not running.done():
                 await asyncio.sleep(0.01)
         try:
             yield page
@@ -298,6 +298,15 @@ async def test_a_wish_that_cannot_be_kept_is_refused_with_a_reason(log: SqliteLo
     async with page_on(log) as page, browser_at(page) as browser:
         answer = await browser.post("/api/asked", json=body)
         assert (answer.status, bool((await answer.json())["error"])) == (status, True)
+        assert await asked(log) == []
+
+
+async def test_a_page_that_still_reads_says_so_and_not_that_there_is_no_such_machine(log: SqliteLog) -> None:
+    shaky = Shaky(log)
+    shaky.refuses = True
+    async with page_on(shaky, is_reading=True) as page, browser_at(page) as browser:
+        answer = await browser.post("/api/asked", json=wish())
+        assert (answer.status, "still reads" in (await answer.json())["error"]) == (503, True)
         assert await asked(log) == []
 
 
