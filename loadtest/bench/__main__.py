@@ -14,6 +14,7 @@ from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
 from loadtest.bench.history import history
+from loadtest.bench.lap import TooSlow
 from loadtest.bench.latency import latency
 from loadtest.bench.page import page
 from loadtest.bench.queries import queries
@@ -66,7 +67,7 @@ def main(
     ] = None,
     report_file: Annotated[Path | None, typer.Option("--report", help="Write the figures here, as JSON.")] = None,
 ) -> None:
-    """Measure parts of spineloop on real servers; exit 1 if a run is void because anything was lost or doubled."""
+    """Measure parts of spineloop on real servers; exit 1 if anything was lost or doubled, and never for being slow."""
     unknown = set(names or ()).difference(BENCHES)
     if unknown:
         raise typer.BadParameter(f"no bench is called {min(unknown)}")
@@ -83,22 +84,28 @@ async def measured(benches: Mapping[str, Bench], effort: Effort) -> Report:
     """Run benches one after the other, and print each as soon as it is done."""
     found: dict[str, Outcome] = {}
     for name, bench in benches.items():
-        found[name] = outcome(await _runs(name, bench, effort))
+        found[name] = outcome(*await _runs(name, bench, effort))
         _console.print(table(name, found[name]))
     return report(found, effort)
 
 
-async def _runs(name: str, bench: Bench, effort: Effort) -> Sequence[Run]:
+async def _runs(name: str, bench: Bench, effort: Effort) -> tuple[Sequence[Run], str]:
+    """Return the runs, and why there are no more if this machine was too slow."""
     runs: list[Run] = []
+    slow = ""
     try:
-        async with asyncio.timeout(LIMIT_S), aclosing(bench(effort)) as one_by_one:
+        async with asyncio.timeout(LIMIT_S) as limit, aclosing(bench(effort)) as one_by_one:
             with _console.status(f"{name}: starting") as status:
                 async for run in one_by_one:
                     runs.append(run)
                     status.update(f"{name}: {len(runs)} runs done")
+    except TooSlow as why:
+        slow = str(why)
     except TimeoutError:
-        runs.append(Run({}, (f"not done within {LIMIT_S:.0f} s",)))
-    return runs
+        if not limit.expired():
+            raise
+        slow = f"not done within {LIMIT_S:.0f} s"
+    return runs, slow
 
 
 if __name__ == "__main__":

@@ -18,7 +18,11 @@ IsDone = Callable[[int], Awaitable[bool]]
 
 
 class Unfinished(Exception):
-    """A process ended, or the time was over, before all was done; the message says which."""
+    """A process ended before all was done; the message says which."""
+
+
+class TooSlow(Exception):
+    """The time was over before all was done: nothing is known to be lost, and nothing was measured."""
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -101,7 +105,9 @@ class Watch:
         Raises
         ------
         Unfinished
-            Something came in between.
+            A process ended.
+        TooSlow
+            The time was over.
         """
         try:
             async with asyncio.timeout(limit_s):
@@ -112,7 +118,7 @@ class Watch:
                     await asyncio.sleep(LOOK_S)
                     last = await self.look()
         except TimeoutError:
-            raise Unfinished(f"not all was done within {limit_s:g} s") from None
+            raise TooSlow(f"not all was done within {limit_s:g} s") from None
         return self.between(first, last)
 
     async def look(self) -> Look:

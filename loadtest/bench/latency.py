@@ -7,6 +7,7 @@ it has time to look at the clock. Machines of their own press the stop button in
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import count, takewhile
 from pathlib import Path
@@ -236,11 +237,11 @@ class Telling(Generic[M]):
         self._stamps.note(one.trace, "acknowledged", time.time_ns())
 
     async def _answered(self) -> None:
-        """Wait until every stop has its command, or too long."""
-        for _ in range(100):
-            if not (self._stamps.missing("stop", "received") or self._stamps.missing("stop", "decided")):
-                break
-            await asyncio.sleep(LOOK_S)
+        """Wait until every stop has its command, or as long as it may take at all."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT_S):
+                while self._stamps.missing("stop", "received") or self._stamps.missing("stop", "decided"):
+                    await asyncio.sleep(LOOK_S)
 
     def _figures(self, seen: Lap, measured_s: float) -> dict[str, float]:
         stamps = self._stamps
@@ -263,5 +264,5 @@ class Telling(Generic[M]):
                 for name, value in spread(which, ms, {"p50": 0.5, "p99": 0.99}).items()
                 if not name.endswith("_n")
             },
-            **{name: value for name, value in told.items() if name.endswith("_pct")},
+            **{name: value for name, value in told.items() if name.endswith(("_pct", "_peak_rss_MB"))},
         }

@@ -11,7 +11,7 @@ import aiohttp
 
 from loadtest import grafana, native
 from loadtest.bench.many_points import DAYS, SESSION, lines, shapes
-from loadtest.bench.processes import cpu_s
+from loadtest.bench.processes import cpu_s, peak_bytes
 from loadtest.bench.report import Effort, Run
 from loadtest.child import Child
 from loadtest.grafana import Question, Values
@@ -44,16 +44,20 @@ async def queries(effort: Effort) -> AsyncGenerator[Run, None]:
         start_s, now_ns = time.monotonic(), time.time_ns()
         await _fill(influx, _chunks(lines(told, points, now_ns)))
         filled_s = time.monotonic() - start_s
+        filled_cpu_s = cpu_s(server.process.pid)
         await _quiet(server.process)
         figures = {
             "points": float(points),
             "points_written_per_s": points / filled_s,
+            "influxdb_cpu_us_per_point": 1e6 * filled_cpu_s / points,
             "disk_MB": sum(file.stat().st_size for file in server.folder.rglob("*") if file.is_file()) / 1e6,
         }
         lost = points - await influx.count()
         void = (f"{lost} of {points} points are not there",) if lost else ()
         for _ in range(effort.runs):
-            yield Run(figures | await _asked(influx, now_ns // 1_000_000), void)
+            asked = await _asked(influx, now_ns // 1_000_000)
+            peak = {"influxdb_peak_rss_MB": peak_bytes(server.process.pid) / 1e6}
+            yield Run(figures | peak | asked, void)
 
 
 async def _fill(influx: "Influx", chunks: Iterator[bytes]) -> None:

@@ -144,7 +144,8 @@ async def _step(
         behind, last = await eyes.behind(due), await watch.look()
     seen = watch.between(first, last)
     per_s = len(piece) / seen.seconds
-    spent = {name: value for name, value in seen.figures(len(piece), "message").items() if name.endswith("_pct")}
+    told = seen.figures(len(piece), "message")
+    spent = {name: value for name, value in told.items() if name.endswith(("_pct", "_peak_rss_MB"))}
     return (
         {"reps_per_s": reps / seen.seconds, "messages_per_s": per_s, **spent},
         {name: getattr(behind, name) / per_s for name in behind.__struct_fields__},

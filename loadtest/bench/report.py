@@ -47,11 +47,15 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a bench found: the number of runs that are not void, the reasons of those that are, and every figure."""
+    """What a bench found: the number of runs that are not void, the reasons of those that are, and every figure.
+
+    `slow` says why there are not more of them, if this machine was too slow for that.
+    """
 
     runs: int
     void: tuple[str, ...]
     figures: Mapping[str, Spread]
+    slow: str = ""
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -76,21 +80,21 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def is_void(self) -> bool:
-        """Whether any run of any bench lost or doubled something, or any bench has no run at all."""
-        return any(outcome.void or not outcome.runs for outcome in self.benches.values())
+        """Whether any run lost or doubled something, or a bench has no run at all for another reason than time."""
+        return any(outcome.void or not (outcome.runs or outcome.slow) for outcome in self.benches.values())
 
     def json(self) -> bytes:
         """Write it down."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-def outcome(runs: Sequence[Run]) -> Outcome:
+def outcome(runs: Sequence[Run], slow: str = "") -> Outcome:
     """Summarise runs; a void one gives its reasons and no figure.
 
     Examples
     --------
     >>> outcome([Run({"reps_per_s": 3.0}), Run({"reps_per_s": 1.0}), Run({"reps_per_s": 9.0}, ("1 lost",))])
-    Outcome(runs=2, void=('1 lost',), figures={'reps_per_s': Spread(min=1.0, median=2.0, max=3.0)})
+    Outcome(runs=2, void=('1 lost',), figures={'reps_per_s': Spread(min=1.0, median=2.0, max=3.0)}, slow='')
     """
     good = [run.figures for run in runs if not run.void]
     names = dict.fromkeys(name for figures in good for name in figures)
@@ -99,6 +103,7 @@ def outcome(runs: Sequence[Run]) -> Outcome:
         runs=len(good),
         void=tuple(reason for run in runs for reason in run.void),
         figures={name: Spread(min(values), median(values), max(values)) for name, values in told.items()},
+        slow=slow,
     )
 
 
@@ -135,6 +140,8 @@ def table(name: str, found: Outcome) -> Table:
     drawn = Table(name, "min", "median", "max", title=f"{name}: {found.runs} runs", title_justify="left")
     for figure, spread in found.figures.items():
         drawn.add_row(figure, *(f"{value:,.4g}" if value < 1_000 else f"{value:,.0f}" for value in _values(spread)))
+    if found.slow:
+        drawn.add_row(f"[yellow]too slow: {found.slow}[/]")
     for reason in found.void:
         drawn.add_row(f"[bold red]VOID: {reason}[/]")
     return drawn

@@ -55,7 +55,12 @@ async def scale(effort: Effort) -> AsyncGenerator[Run, None]:
     reps = QUICK_REPS if effort.quick else REPS
     pool = stories.reps(seed=1, count=POOL)
     for number in range(effort.runs):
-        figures, void = dict[str, float](), list[str]()
+        trains, rests, _ = _trained()
+        figures = {
+            "state_of_one_that_trains_bytes": float(len(trains)),
+            "state_of_one_that_rests_bytes": float(len(rests)),
+        }
+        void = list[str]()
         for count in machines:
             found, wrong = await _with_log(told(count, reps, pool, start_ms=START_MS))
             figures |= _named(found, f"{count}_machines", reps)

@@ -122,6 +122,7 @@ async def _worked_off(servers: Stack, log: Log, workers: dict[str, Child], said:
         "cpu_us_per_rep": sum(spent[f"{name}_cpu_us_per_rep"] for name in workers),
         "kafka_cpu_us_per_rep": spent["kafka_cpu_us_per_rep"],
         "workers_cpu_pct": sum(spent[f"{name}_cpu_pct"] for name in workers),
+        "kafka_cpu_pct": spent["kafka_cpu_pct"],
         "others_cpu_pct": spent["others_cpu_pct"],
         "peak_rss_MB": max(spent[f"{name}_peak_rss_MB"] for name in workers),
     }, list(reps_are_measured(said, await metric.records()))

@@ -1,6 +1,6 @@
 """Stepping: a story heard by the controller with no log around it, by one core: what is left when nothing waits.
 
-After the runs that count the story is heard once more, to see on which parts the time goes.
+In each run the story is heard once more, to see on which parts the time goes.
 """
 
 import time
@@ -75,10 +75,10 @@ async def stepping(effort: Effort) -> AsyncGenerator[Run, None]:
             "outputs_per_rep": len(outputs) / reps,
             "output_bytes_per_rep": sum(len(one.key) + len(one.value or b"") for one in outputs) / reps,
         }
-        yield Run(figures, _why_void(said, outputs))
-    with shares.watched(PARTS) as looks:
-        outputs_of(records)
-    yield Run({f"share_{part}_percent": share for part, share in shares.percent(looks).items()})
+        with shares.watched(PARTS) as looks:
+            outputs_of(records)
+        parts = {f"share_{part}_percent": share for part, share in shares.percent(looks).items()}
+        yield Run(figures | parts, _why_void(said, outputs))
 
 
 def heard(record: NewRecord, offset: int) -> Record:

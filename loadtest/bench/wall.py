@@ -8,10 +8,12 @@ import asyncio
 import os
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -43,23 +45,33 @@ SETTLE_S = 30.0
 Secrets = Mapping[str, str]
 
 
+class Found(NamedTuple):
+    """The p99 of the victim's heartbeats, the reps a second of the flood that got through, what was lost or doubled."""
+
+    p99_ms: float
+    flood_per_s: float
+    wrong: tuple[str, ...]
+
+
 async def wall(effort: Effort) -> AsyncGenerator[Run, None]:
-    """Measure alone, with one bridge for all under flood, and with a bridge a tenant under flood."""
+    """Measure alone, and under flood with one bridge for all and a bridge a tenant, without and with the firewall."""
+    scenes: dict[str, tuple[tuple[str, ...], bool, bool]] = {"alone": (("acme",), False, False)}
+    for firewall in (False, True) if os.geteuid() == 0 else (False,):
+        where = "behind_firewall" if firewall else "flooded"
+        scenes |= {
+            f"{where}_one_bridge": (("",), True, firewall),
+            f"{where}_own_bridge": (("acme", "umbra"), True, firewall),
+        }
+    scenes["alone_again"] = scenes["alone"]
     for _ in range(effort.runs):
-        figures = {"alone_p99_ms": (await _p99_ms(effort, bridges=("acme",), floods=False))[0]}
-        for firewall in (False, True) if os.geteuid() == 0 else (False,):
-            where = "behind_firewall" if firewall else "flooded"
-            for how, bridges in (("one_bridge", ("",)), ("own_bridge", ("acme", "umbra"))):
-                p99_ms, per_s = await _p99_ms(effort, bridges, floods=True, firewall=firewall)
-                figures |= {f"{where}_{how}_p99_ms": p99_ms, f"{where}_{how}_reps_per_s": per_s}
-        figures |= {"alone_again_p99_ms": (await _p99_ms(effort, bridges=("acme",), floods=False))[0]}
-        yield Run(figures)
+        found = {name: await _scene(effort, *scene) for name, scene in scenes.items()}
+        figures = {f"{name}_p99_ms": one.p99_ms for name, one in found.items()}
+        figures |= {f"{name}_flood_reps_per_s": one.flood_per_s for name, one in found.items() if scenes[name][1]}
+        yield Run(figures, tuple(f"{name}: {wrong}" for name, one in found.items() for wrong in one.wrong))
 
 
-async def _p99_ms(
-    effort: Effort, bridges: Sequence[str], *, floods: bool, firewall: bool = False
-) -> tuple[float, float]:
-    """Return the p99 of the victim's heartbeats, and how many reps a second of the flood got through."""
+async def _scene(effort: Effort, bridges: Sequence[str], is_flooded: bool, firewall: bool) -> Found:
+    """Start broker and bridges, and the flood, and listen to the victim."""
     secrets: dict[str, str] = {}
     seconds = QUICK_SECONDS if effort.quick else SECONDS
     async with AsyncExitStack() as stops:
@@ -70,9 +82,8 @@ async def _p99_ms(
         places = [folder / (tenant or "all") for tenant in bridges]
         for tenant, place in zip(bridges, places, strict=True):
             await stops.enter_async_context(running(_bridge(broker, secrets, tenant, place)))
-        if floods:
-            for name in FLOODERS:
-                await stops.enter_async_context(running(_flooder(broker, secrets, name, folder)))
+        for name in FLOODERS if is_flooded else ():
+            await stops.enter_async_context(running(_flooder(broker, secrets, name, folder)))
         return await _measured(Settings.read(_outside(broker, secrets, VICTIM)), places, seconds)
 
 
@@ -94,7 +105,7 @@ def _firewall(broker: Walled) -> Iterator[None]:
         subprocess.run([nft, "delete", *table.split()], check=True, timeout=10.0)
 
 
-async def _measured(settings: Settings, places: Sequence[Path], seconds: float) -> tuple[float, float]:
+async def _measured(settings: Settings, places: Sequence[Path], seconds: float) -> Found:
     beats = round(seconds / PERIOD_S)
     sending = set[asyncio.Task[bool]]()
     async with await wiring.connect(settings, "victim")() as victim:
@@ -105,16 +116,15 @@ async def _measured(settings: Settings, places: Sequence[Path], seconds: float) 
             sending.add(asyncio.create_task(victim.publish(mqtt_topic(VICTIM, "event"), codec.encode(beat))))
         await asyncio.gather(*sending)
         took_s = time.monotonic() - start_s
-    async with asyncio.timeout(SETTLE_S):
-        while len(heard := await _heard(places)) < beats:
-            await asyncio.sleep(0.2)
+    until_s = time.monotonic() + SETTLE_S
+    while len(heard := await _said(places, Heartbeat)) < beats and time.monotonic() < until_s:
+        await asyncio.sleep(0.2)
     meanwhile = [stamp for stamp, _ in await _said(places, Rep) if start_ms <= stamp <= start_ms + 1_000 * took_s]
-    return float(np.percentile(heard[WARM_UP:], 99)), len(meanwhile) / took_s
-
-
-async def _heard(places: Sequence[Path]) -> list[float]:
-    """Return how long each of the victim's heartbeats took, in ms, in their order."""
-    return [stamp - message.t_us / 1_000 for stamp, message in await _said(places, Heartbeat)]
+    took_ms = [stamp - message.t_us / 1_000 for stamp, message in heard]
+    times = Counter(message.seq for _, message in heard)
+    amiss = {"lost": beats - len(times), "doubled": len(heard) - len(times)}
+    wrong = tuple(f"{number} of {beats} heartbeats {what}" for what, number in amiss.items() if number)
+    return Found(float(np.percentile(took_ms[WARM_UP:], 99)), len(meanwhile) / took_s, wrong)
 
 
 async def _said(places: Sequence[Path], kind: type[Heartbeat] | type[Rep]) -> list[tuple[int, Heartbeat | Rep]]:

@@ -64,6 +64,35 @@ async def test_a_run_that_lost_something_is_void_and_its_figures_do_not_count() 
     assert report.benches["lossy"].figures == {"reps_per_s": Spread(9.0, 9.0, 9.0)}
 
 
+async def a_slow_one(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
+    yield Run({"reps_per_s": 9.0})
+    with temporary_folder() as folder:
+        async with running(Program("idle", ("sleep", "60"), folder / "log", answers=at_once)) as child:
+            await Watch(one, {"idle": child}).lap(never, limit_s=0.2)
+
+
+async def test_a_bench_that_this_machine_is_too_slow_for_says_so_and_is_not_void() -> None:
+    report = await measured({"slow": a_slow_one}, QUICK)
+    assert (report.benches["slow"].slow, report.is_void) == ("not all was done within 0.2 s", False)
+    assert report.benches["slow"].figures == {"reps_per_s": Spread(9.0, 9.0, 9.0)}
+
+
+async def without_a_run(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
+    for figures in tuple[dict[str, float], ...]():
+        yield Run(figures)
+
+
+async def test_a_bench_without_a_run_is_void_and_a_time_out_of_its_own_is_no_excuse() -> None:
+    assert (await measured({"none": without_a_run}, QUICK)).is_void
+
+    async def times_out(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
+        yield Run({})
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        await measured({"broken": times_out}, QUICK)
+
+
 async def test_a_process_that_ends_before_all_is_done_leaves_no_figures() -> None:
     with temporary_folder() as folder:
         program = Program("short", ("sh", "-c", "echo out of ideas; sleep 0.1"), folder / "log", answers=at_once)
