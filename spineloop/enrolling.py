@@ -28,7 +28,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="tenant/site/machine, 
 Folder = Annotated[Path, typer.Option(help="Folder of the register and the broker's files.")]
 Reload = Annotated[
     str | None,
-    typer.Option(help="Command that makes the broker read its files, 'docker compose kill -s HUP mosquitto'."),
+    typer.Option(help="Command that makes the broker read its files, 'docker compose exec -T mosquitto kill -HUP 1'."),
 ]
 PidFile = Annotated[Path | None, typer.Option(help="Or its pid file: it gets SIGHUP.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -83,7 +83,7 @@ def listed(*, folder: Folder = HERE, as_json: Json = False) -> None:
 def revoke(name: Name, *, folder: Folder = HERE, reload: Reload = None, pid_file: PidFile = None) -> None:
     """Take a credential away. Who is connected with it is cut when the broker has read its files.
 
-    Example: `spineloop machines revoke acme/north/row-1 --reload 'docker compose kill -s HUP mosquitto'`
+    Example: `spineloop machines revoke acme/north/row-1 --reload 'docker compose exec -T mosquitto kill -HUP 1'`
     """
     with _changing(folder):
         access.write(folder, access.revoke(access.read(folder), name, wiring.wall_clock_ms()))

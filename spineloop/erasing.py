@@ -110,6 +110,8 @@ async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> 
     async with looking.for_reading(settings, "erase") as reading:
         if machine := await _at_a_site_of(reading, patient):
             raise Failed(f"{patient} is also the site of {machine}: what is said of which can't be told apart")
+    async with looking.failing(), wiring.open_history(settings):
+        pass  # a history that is away, or refuses us, is told before anything is changed
     erasure = Erasure(patient, f"{tenant_of(patient)}/erased-{secrets.token_hex(ALIAS_BYTES)}")
     forgetting = Forgetting(erasure, wiring.stages(settings))
     innocent = 0

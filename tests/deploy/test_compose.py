@@ -22,7 +22,7 @@ IMAGES = {
     "grafana": "grafana/grafana:12.4.5",
 }
 
-ROLES = {"ingest", "control", "plan", "history", "downlink", "reflex"}
+ROLES = {"ingest", "control", "plan", "history", "downlink", "reflex", "page"}
 
 METRICS_PORT = 9464
 
@@ -37,6 +37,8 @@ ADDRESSES_AND_DATA = {
 }
 
 SESSION_OF_A_KILLED_BROKER = {"broker.session.timeout.ms", "broker.heartbeat.interval.ms"}
+
+VARIABLE = re.compile(r"\$\{(?P<name>\w+)(:-(?P<default>[^}]*))?\}")
 
 SETTING = re.compile(r"(?P<key>[\w.]+)(?:=|\s+)(?P<value>.*)")
 
@@ -54,6 +56,15 @@ def toml_settings(text: str) -> set[tuple[str, str]]:
         return pairs
 
     return flat(tomllib.loads(text))
+
+
+def filled(environment: Mapping[str, str]) -> dict[str, str]:
+    """Put in the place of each variable its default, or a value that tells it from others."""
+
+    def value(match: re.Match[str]) -> str:
+        return match["default"] if match["default"] is not None else f"the value of {match['name']}"
+
+    return {name: VARIABLE.sub(value, text) for name, text in environment.items()}
 
 
 def datasource() -> dict[str, Any]:
@@ -99,6 +110,12 @@ def test_the_kafka_of_the_tests_is_the_kafka_of_the_image() -> None:
     assert native.KLIB.parts[-2] == f"kafka-{version}"
 
 
+def test_the_page_is_there_for_whoever_asks_for_it_and_wants_a_token(services: Mapping[str, Any]) -> None:
+    assert {name for name, service in services.items() if "profiles" in service} == {"page"}
+    assert Settings.read(filled(services["page"]["environment"])).page_token
+    assert services["page"]["ports"] == ["127.0.0.1:8480:8480"]
+
+
 def test_every_role_is_a_service_of_its_own(services: Mapping[str, Any]) -> None:
     assert {name: service["command"] for name, service in services.items() if "build" in service} == {
         "topics": ["topics", "create"],
@@ -108,40 +125,40 @@ def test_every_role_is_a_service_of_its_own(services: Mapping[str, Any]) -> None
 
 @pytest.mark.parametrize("role", sorted(ROLES | {"topics"}))
 def test_the_settings_of_a_role_are_ones_that_exist(services: Mapping[str, Any], role: str) -> None:
-    settings = Settings.read(services[role]["environment"])
+    settings = Settings.read(filled(services[role]["environment"]))
     assert settings.log_url == "kafka://kafka:19092"
     assert settings.http_port == METRICS_PORT
 
 
 def test_history_writes_where_grafana_reads_and_influxdb_is_set_up(services: Mapping[str, Any]) -> None:
-    settings = Settings.read(services["history"]["environment"])
-    influxdb = services["influxdb"]["environment"]
+    settings = Settings.read(filled(services["history"]["environment"]))
+    influxdb = filled(services["influxdb"]["environment"])
     source = datasource()
     assert influxdb["DOCKER_INFLUXDB_INIT_BUCKET"] == f"{settings.history_database}/{settings.history_retention}"
     assert influxdb["DOCKER_INFLUXDB_INIT_ADMIN_TOKEN"] == settings.history_password
     assert (source["uid"], source["url"]) == ("influx", settings.history_url)
     assert source["jsonData"]["dbName"] == settings.history_database
     assert source["secureJsonData"] == {"httpHeaderValue1": "Token $INFLUX_TOKEN"}
-    assert services["grafana"]["environment"]["INFLUX_TOKEN"] == settings.history_password
+    assert filled(services["grafana"]["environment"])["INFLUX_TOKEN"] == settings.history_password
     assert "./dashboards/grafana/provisioning:/etc/grafana/provisioning:ro" in services["grafana"]["volumes"]
     assert "./dashboards/grafana/boards:/etc/grafana/boards:ro" in services["grafana"]["volumes"]
 
 
 def test_the_roles_at_the_broker_have_credentials_of_their_own_and_metrics_a_token(services: Mapping[str, Any]) -> None:
-    named = {role: Settings.read(services[role]["environment"]) for role in ("ingest", "downlink", "reflex")}
+    named = {role: Settings.read(filled(services[role]["environment"])) for role in ("ingest", "downlink", "reflex")}
     assert {role: settings.mqtt_username for role, settings in named.items()} == {
         "ingest": "ingest-0",
         "downlink": "downlink-0",
         "reflex": "reflex-0",
     }
     assert len({settings.mqtt_password for settings in named.values()}) == 3
-    assert all(Settings.read(services[role]["environment"]).http_token for role in ROLES)
+    assert all(Settings.read(filled(services[role]["environment"])).http_token for role in ROLES)
 
 
 def test_every_role_writes_its_meters_where_history_writes(services: Mapping[str, Any]) -> None:
-    there = Settings.read(services["history"]["environment"])
+    there = Settings.read(filled(services["history"]["environment"]))
     for role in ROLES:
-        settings = Settings.read(services[role]["environment"])
+        settings = Settings.read(filled(services[role]["environment"]))
         assert (settings.history_url, settings.history_password) == (there.history_url, there.history_password)
         assert settings.meters_s > 0.0
 
@@ -176,6 +193,7 @@ def test_a_role_waits_for_the_topics_and_for_the_servers_it_talks_to(services: M
         "history": topics | {"influxdb": "service_healthy"},
         "downlink": topics | {"mosquitto": "service_healthy"},
         "reflex": {"mosquitto": "service_healthy"},
+        "page": topics,
     }
     assert services["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
 
@@ -184,7 +202,7 @@ def test_only_the_walled_port_can_be_published_beyond_this_machine(services: Map
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert published
     others = [port for port in published if not port.startswith("127.0.0.1:")]
-    assert others == ["${SPINELOOP_MQTT_BIND:-127.0.0.1}:8883:8883"]
+    assert others == ["${MQTT_BIND:-127.0.0.1}:8883:8883"]
 
 
 def test_the_wall_has_every_limit_of_the_open_broker_and_lets_nobody_in_unnamed() -> None:

@@ -47,6 +47,10 @@ def test_one_address_holds_256_connections_and_keeps_nobody_from_another_out(see
     assert seen["from_elsewhere"] is True
 
 
+def test_what_is_not_tcp_is_left_alone(seen: dict[str, object]) -> None:
+    assert seen["datagrams"] == 600
+
+
 def test_the_rules_say_what_the_tests_say() -> None:
     rules = RULES.read_text(encoding="ascii")
     assert re.findall(r"rate over (\d+) kbytes/second burst (\d+) kbytes", rules) == [("64", "256")]
