@@ -166,6 +166,27 @@ ALERTS = (
         error="Alerting",  # the one alert that may say that the history itself does not answer
     ),
     Alert(
+        uid="server-away",
+        title="Broker or log away",
+        means="{{ $labels.component }} was refused again and again: `mqtt` and `reflex` want the broker, `log` Kafka.",
+        do="Start the server; look at its disk and log. Without the broker only a machine's own button stops it; "
+        "without Kafka `reflex` still answers danger, and nothing else is decided.",
+        asked=(
+            Series(
+                query=_meter(
+                    "spineloop_busy_total",
+                    'SUM("increase")',
+                    '"component"',
+                    " AND (\"component\" = 'mqtt' OR \"component\" = 'reflex' OR \"component\" = 'log')",
+                ),
+                since_s=120,
+            ),
+        ),
+        over=3.0,  # one or two are a rebalance, or a restart
+        severity="critical",
+        panel=("pipeline", "Refusals"),
+    ),
+    Alert(
         uid="process-silent",
         title="Process silent",
         means="{{ $labels.role }} {{ $labels.instance }} has not written its meters for a minute or more.",

@@ -183,6 +183,22 @@ class TestEach:
             "history-command",
         }
 
+    async def test_server_away(self, clinic: Clinic) -> None:
+        async def refused() -> set[str]:
+            return {one["component"] for one in await clinic.fires("server-away")}
+
+        async def nobody_is() -> bool:
+            return not await refused()
+
+        async def everybody_at_the_broker_is() -> bool:
+            return await refused() == {"mqtt", "reflex"}
+
+        await clinic.until(nobody_is, limit_s=150.0)
+        await clinic.servers.broker.process.kill()
+        await clinic.until(everybody_at_the_broker_is)
+        await clinic.servers.broker.process.start()
+        await clinic.until(nobody_is, limit_s=180.0)
+
     async def test_process_silent(self, clinic: Clinic) -> None:
         async def silent() -> set[str]:
             return {one["role"] for one in await clinic.fires("process-silent")}
