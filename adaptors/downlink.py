@@ -1,6 +1,7 @@
 """Downlink: takes commands from the log to their machines. Each `ce_id` once, STOP first, nothing after its expiry."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -24,6 +25,9 @@ MAX_STOP_AGE_MS = 3_600_000
 """Age of a record in ms beyond which even a STOP is left out. It never expires (S2), but one that nobody answered has
 been written again and again since (S12), so an old record is history that is read again: say, because Kafka has
 forgotten our place. Sent, it would lock a machine for a cause of long ago."""
+
+STAGE = "downlink"
+"""Its name in dead letters and meters."""
 
 _RANK = {"stop": 0, "resend": 2}
 
@@ -67,7 +71,7 @@ class Sender:
         self._connect, self._meters, self._now_ms = connect, meters, now_ms
         self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
-        self._seen: dict[str, None] = {}
+        self._seen = OrderedDict[str, None]()  # a dict walks over all that it has lost at its front
 
     async def send(self, orders: Sequence[Order]) -> None:
         """Send commands and return when the broker has them all; whatever is raised, sending them again is safe.
@@ -133,7 +137,7 @@ class Sender:
     def _remember(self, ce_id: str) -> None:
         self._seen[ce_id] = None
         if len(self._seen) > MAX_SEEN:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
 
 
 class Downlink:
@@ -141,6 +145,7 @@ class Downlink:
 
     def __init__(self, sender: Sender, log: Log, meters: Meters) -> None:
         self._sender, self._log, self._meters = sender, log, meters
+        self._put_aside: set[tuple[int, int]] = set()
 
     async def deliver(self, records: Sequence[Record]) -> None:
         """Send commands and return when the broker has them all; whatever is raised, delivering them again is safe.
@@ -148,21 +153,32 @@ class Downlink:
         Raises what `Sender.send` does, and Busy when the log is away.
         """
         await self._sender.send(await self._read(records))
+        self._put_aside.clear()
 
     async def _read(self, records: Sequence[Record]) -> Sequence[Order]:
-        """Decode the records; what is not a command goes to the dead letters before anything is sent."""
-        orders, letters = list[Order](), list[NewRecord]()
+        """Decode the records; what is not a command goes to the dead letters before anything is sent.
+
+        It goes there once, however often the broker has us deliver the same records.
+        """
+        orders, refused = list[Order](), list[tuple[Record, Malformed]]()
         for record in records:
             try:
                 command = codec.decode_command(record.value or b"")
                 ce_id = header(record, "ce_id") or command.command_id
                 orders.append(Order(command, ce_id, header(record, TRACEPARENT), record.timestamp_ms))
             except Malformed as why:
-                letters.append(dead_letter(record, stage="downlink", reason=why.reason, detail=why.detail))
-                self._meters.count("spineloop_dead_letters_total", stage="downlink", reason=why.reason)
-        if letters:
-            await self._log.append(letters)
+                if (record.partition, record.offset) not in self._put_aside:
+                    refused.append((record, why))
+        if refused:
+            await self._log.append([_letter(record, said) for record, said in refused])
+        for record, said in refused:
+            self._put_aside.add((record.partition, record.offset))
+            self._meters.count("spineloop_dead_letters_total", stage=STAGE, reason=said.reason)
         return orders
+
+
+def _letter(record: Record, said: Malformed) -> NewRecord:
+    return dead_letter(record, stage=STAGE, reason=said.reason, detail=said.detail)
 
 
 def _is_too_old(order: Order, now_ms: int) -> bool:

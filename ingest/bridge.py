@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from ingest.arrival import Message, to_dead_letter, to_record
+from streams.core.dead_letters import InARow
 from streams.core.errors import BrokenPromise, Busy, Malformed
 from streams.core.meters import Meters
 from streams.core.records import NewRecord
@@ -144,7 +145,7 @@ class Bridge(Generic[M]):
         self._settings = settings
         self._is_ready = False
         self._served: dict[str, bool] = {}
-        self._letters_in_a_row = Counter[bytes]()
+        self._letters = InARow(settings.dead_letters_in_a_row, settings.dead_letters_of_one)
         self._retry_s = settings.first_retry_s
 
     @property
@@ -216,8 +217,8 @@ class Bridge(Generic[M]):
         machines.ack(batch)
         self._retry_s = self._settings.first_retry_s
         self._meters.set("spineloop_ingest_window_messages", machines.held)
-        if self._too_many_letters():  # checked last: a restart must get further
-            raise BrokenPromise(f"ingest: {self._letters_in_a_row.total()} dead letters in a row")
+        if self._letters.are_too_many:  # checked last: a restart must get further
+            raise BrokenPromise(f"ingest: {self._letters.total} dead letters in a row")
 
     def _translate(self, batch: Sequence[M]) -> Sequence[NewRecord]:
         """Turn messages into records and dead letters, in the order of receipt."""
@@ -229,22 +230,16 @@ class Bridge(Generic[M]):
                 topic = self._addressed(message.topic)
                 if topic.stream != "command":  # on its way down, and in the log already; the filter can't leave it out
                     records.append(to_record(topic, message, now_ms))
-                    self._letters_in_a_row.clear()
+                    self._letters.good()
                 streams[topic.stream] += 1
             except Malformed as why:
                 letter = to_dead_letter(message, why, now_ms)
                 records.append(letter)
-                self._letters_in_a_row[letter.key] += 1
+                self._letters.bad(letter.key, why.reason)
                 self._meters.count("spineloop_dead_letters_total", stage="ingest", reason=why.reason)
         for stream, count in streams.items():
             self._meters.count("spineloop_ingest_messages_total", count, stream=stream)
         return records
-
-    def _too_many_letters(self) -> bool:
-        of_one, in_a_row = self._settings.dead_letters_of_one, self._settings.dead_letters_in_a_row
-        if self._letters_in_a_row.total() <= in_a_row:
-            return False
-        return sum(min(count, of_one) for count in self._letters_in_a_row.values()) > in_a_row
 
     def _addressed(self, name: str) -> MachineTopic:
         """Take a topic apart, if it is of a machine that this bridge serves. Raises Malformed."""

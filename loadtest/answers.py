@@ -1,5 +1,6 @@
 """Answers: how a machine answered each command, so that a repeated one is answered the same way and does nothing."""
 
+from collections import OrderedDict
 from typing import Literal
 
 import msgspec
@@ -38,7 +39,7 @@ class Answers:
     """The answers given so far, kept in memory that survives a reboot."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Answer] = {}
+        self._by_id = OrderedDict[str, Answer]()  # a dict walks over all that it has lost at its front
 
     def earlier(self, command_id: str) -> Answer | None:
         """Return the answer that a command got before, or None if it is new."""
@@ -48,4 +49,4 @@ class Answers:
         """Remember an answer, and forget the oldest if there are too many."""
         self._by_id[command_id] = answer
         if len(self._by_id) > MAX_ANSWERS:
-            self._by_id.pop(next(iter(self._by_id)))
+            self._by_id.popitem(last=False)

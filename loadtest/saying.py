@@ -5,6 +5,8 @@ time of day, nor measure with it: its watch is the clock that it stamps messages
 message that caused the command before anybody could decide anything from it; so the command is at most as old as that.
 """
 
+from collections import OrderedDict
+
 from streams.core.commands import Command
 
 MAX_SAID = 4_096
@@ -15,13 +17,13 @@ class Saying:
     """The times in ms, by its own watch, at which one machine said its last messages. They survive a reboot."""
 
     def __init__(self) -> None:
-        self._at_ms: dict[str, int] = {}
+        self._at_ms = OrderedDict[str, int]()  # a dict walks over all that it has lost at its front
 
     def note(self, message: str, watch_ms: int) -> None:
         """Remember when a message was said."""
         self._at_ms.setdefault(message, watch_ms)
         if len(self._at_ms) > MAX_SAID:
-            del self._at_ms[next(iter(self._at_ms))]
+            self._at_ms.popitem(last=False)
 
     def log_time(self, command: Command, now_ms: int, watch_ms: int) -> int:
         """Return the latest that it can be now by the log's clock, in ms, as far as a command's cause tells.

@@ -22,6 +22,7 @@ from faust.types.tuples import TP, Message
 from mode import CrashingSupervisor
 
 from streams.checkpoint import POSITION_KEY, Kept, State, position_entry
+from streams.core.dead_letters import InARow
 from streams.core.errors import BrokenPromise
 from streams.core.records import Header, NewRecord, Record
 from streams.core.stage import Stage
@@ -214,19 +215,19 @@ class Witness:
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
-        self._letters_in_a_row = 0
+        self._letters = InARow(EngineSettings().dead_letters_in_a_row)
         self._quarantined_s: deque[float] = deque(maxlen=QUARANTINES)
 
     def stepped(self) -> None:
         """Hear that a record was reduced: not all of them are bad."""
-        self._letters_in_a_row = 0
+        self._letters.good()
 
-    def put_aside(self, reason: str) -> None:
+    def put_aside(self, record: Record, reason: str) -> None:
         """Hear of a dead letter. Raises BrokenPromise when there were too many with nothing good between them."""
         _log.warning("%s: dead letter: %s", self._stage, reason)
-        self._letters_in_a_row += 1
-        if self._letters_in_a_row > EngineSettings().dead_letters_in_a_row:
-            raise BrokenPromise(f"{self._stage}: {self._letters_in_a_row} dead letters in a row")
+        self._letters.bad(record.key, reason)
+        if self._letters.are_too_many:
+            raise BrokenPromise(f"{self._stage}: {self._letters.total} dead letters in a row")
 
     def froze(self, record: Record, trace: str) -> None:
         """Hear that a key was frozen. Raises BrokenPromise when that happens too often."""

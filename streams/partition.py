@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from streams.checkpoint import REWRITE_RECORDS, Entries, State, found_since
+from streams.core.dead_letters import InARow
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
 from streams.core.records import Record
@@ -85,7 +86,7 @@ class Partition:
         self._task: asyncio.Task[None] | None = None
         self._saving: asyncio.Task[None] | None = None
         self._saved_s = time.monotonic()
-        self._letters_in_a_row = 0
+        self._letters = InARow(pace.dead_letters_in_a_row)
 
     @property
     def waiting(self) -> int:
@@ -155,7 +156,8 @@ class Partition:
         """Wait for records, or until a checkpoint is due."""
         self._owner.drained(self._number)
         self._wake.clear()
-        due_s = self._saved_s + self._pace.checkpoint_s - time.monotonic() if self._state.is_dirty else None
+        may_save = self._state.is_dirty and (self._saving is None or self._saving.done())
+        due_s = self._saved_s + self._pace.checkpoint_s - time.monotonic() if may_save else None
         try:
             await asyncio.wait_for(self._wake.wait(), None if due_s is None else max(due_s, 0.0))
         except TimeoutError:
@@ -181,7 +183,7 @@ class Partition:
 
     def stepped(self) -> None:
         """Hear that a record was reduced: not all of them are bad."""
-        self._letters_in_a_row = 0
+        self._letters.good()
 
     def froze(self, record: Record, trace: str) -> None:
         """Hear that a key was frozen (E7)."""
@@ -191,12 +193,12 @@ class Partition:
         self._meters.count("spineloop_quarantined_total", stage=self._stage.name)
         self._owner.quarantined()
 
-    def put_aside(self, reason: str) -> None:
+    def put_aside(self, record: Record, reason: str) -> None:
         """Hear of a dead letter; too many in a row stop the process."""
         self._meters.count("spineloop_dead_letters_total", stage=self._stage.name, reason=reason)
-        self._letters_in_a_row += 1
-        if self._letters_in_a_row > self._pace.dead_letters_in_a_row:
-            raise BrokenPromise(f"{self._stage.name}: {self._letters_in_a_row} dead letters in a row")
+        self._letters.bad(record.key, reason)
+        if self._letters.are_too_many:
+            raise BrokenPromise(f"{self._stage.name}: {self._letters.total} dead letters in a row")
 
     def _checkpoint_is_due(self) -> bool:
         if not self._state.is_dirty or (self._saving is not None and not self._saving.done()):
@@ -212,6 +214,7 @@ class Partition:
         """
         if self._tasks is not None:
             self._saving = self._tasks.create_task(self._checkpoint(self._state.position, self._state.snapshot()))
+            self._saving.add_done_callback(lambda _: self._wake.set())  # the next one may be due
 
     async def _settle(self) -> None:
         """Write what the last checkpoint does not cover."""
@@ -229,13 +232,13 @@ class Partition:
                     self._stage.state_topic, self._number, entries, reached_ms
                 )
             )
-            await self._mend(base)
+            await self._mend_before(base)
             self._state.wrote(base, entries)
         self._meters.count("spineloop_checkpoints_total", stage=self._stage.name)
         self._meters.observe("spineloop_checkpoint_seconds", time.monotonic() - started_s, stage=self._stage.name)
         await self._owner.reached(self._number, position)
 
-    async def _mend(self, base: int) -> None:
+    async def _mend_before(self, base: int) -> None:
         """Have every key written again that somebody else wrote since our last checkpoint (E3).
 
         Only a worker that was replaced while it slept does that. What it wrote is true but old; readers join states by
@@ -246,8 +249,12 @@ class Partition:
             return
         self._meters.count("spineloop_late_checkpoints_total", stage=self._stage.name)
         _log.warning("late checkpoint of a replaced worker", stage=self._stage.name, partition=self._number)
-        foreign = self._log.read(self._stage.state_topic, self._number, self._state.end, base)
-        self._state.met(self._state.end, [record.key async for records in foreign for record in records])
+        self._state.met(self._state.end, await self._retry(lambda: self._keys_between(self._state.end, base)))
+
+    async def _keys_between(self, start: int, end: int) -> Sequence[bytes]:
+        """Return whose states somebody else wrote."""
+        foreign = self._log.read(self._stage.state_topic, self._number, start, end)
+        return [record.key async for records in foreign for record in records]
 
     async def _retry(self, write: Callable[[], Awaitable[T]]) -> T:
         """Try until the log takes it; it is the watchdog that ends this, or the drain's deadline, not a count."""

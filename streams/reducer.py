@@ -30,7 +30,7 @@ class Witness(Protocol):
     def stepped(self) -> None:
         """Hear that a record was reduced."""
 
-    def put_aside(self, reason: str) -> None:
+    def put_aside(self, record: Record, reason: str) -> None:
         """Hear that a record became a dead letter."""
 
     def froze(self, record: Record, trace: str) -> None:
@@ -107,5 +107,5 @@ class Reducer:
         return [self._letter(record, "quarantined", detail, trace), *self._stage.alarm(record, detail)]
 
     def _letter(self, record: Record, reason: str, detail: str, trace: str = "") -> NewRecord:
-        self._witness.put_aside(reason)
+        self._witness.put_aside(record, reason)
         return dead_letter(record, stage=self._stage.name, reason=reason, detail=detail, trace=trace)

@@ -49,7 +49,7 @@ class Strict:
     def stepped(self) -> None:
         """Think nothing of it."""
 
-    def put_aside(self, reason: str) -> None:
+    def put_aside(self, record: Record, reason: str) -> None:
         """Think nothing of it: dead letters are among the outputs."""
 
     def froze(self, record: Record, trace: str) -> None:

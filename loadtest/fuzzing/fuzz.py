@@ -271,7 +271,7 @@ class _Stages:
     def stepped(self) -> None:
         """Nothing to note."""
 
-    def put_aside(self, reason: str) -> None:
+    def put_aside(self, record: Record, reason: str) -> None:
         """Nothing to note: the letter is looked at itself."""
 
     def froze(self, record: Record, trace: str) -> None:

@@ -58,12 +58,15 @@ def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
     """Take over what the machine now holds; what it ramped down to for a STOP is no load to train with."""
     if command.action == "stop":
         return
+    if turn.session is None or command.session not in {None, turn.session.id}:
+        return
     if load_N is not None:
-        turn.change_session(load_N=load_N)
+        before_N = turn.session.load_N
+        is_heavier = before_N is not None and load_N > before_N and command.action != "prescribe"
+        if not is_heavier:  # it never is within a session: this was said before what we have heard since
+            turn.change_session(load_N=load_N)
     for change in command.changes:
-        if change.quantity == "load_N" and load_N is not None:
-            continue
-        if turn.session is not None and command.session in {None, turn.session.id}:
+        if turn.session is not None and not (change.quantity == "load_N" and load_N is not None):
             _take_over(turn, turn.session, command, change)
 
 

@@ -140,14 +140,14 @@ def _too_late(turn: Turn, heard: Heard) -> None:
     """Take a message whose moment has passed: a rep is measured, an acknowledgement counts, danger is danger.
 
     It decides nothing else: its set went on, or ended, without it. What a clinician has released the machine from since
-    is no danger any more, and a release after the last STOP is one, however late it is heard: or else the machine were
-    free, and locked for us alone.
+    is no danger any more, and a release after the last STOP is one, however late it is heard, and also if the machine
+    has restarted meanwhile: or else it were free, and locked for us alone.
     """
     if _is_urgent(turn, heard.message) and not _is_released_since(turn, heard.message):
         _hear_now(turn, heard)
         return
     match heard.message:
-        case Released() as message if turn.is_of_this_boot(message):
+        case Released() as message if turn.is_of_this_boot(message) or not turn.is_before_last_stop(message):
             _hear_now(turn, heard)
         case Rep():
             turn.say(reps.rep_measured(turn, heard, heard.message))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from streams.core.codec import is_json
 from streams.core.commands import Command, Evidence
-from streams.core.limits import Counter64, Token
+from streams.core.limits import Seq, Token
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import to_records
 from streams.core.records import Header, NewRecord
@@ -78,7 +78,7 @@ class _Told(msgspec.Struct, frozen=True):
 
     type: str
     boot_id: Token
-    seq: Counter64
+    seq: Seq
     symptom: object = "none"
     button: object = None
     outcome: object = None

@@ -1,5 +1,7 @@
 """Dead letters: records that could not be understood, kept unchanged, with Kafka Connect's headers that say why."""
 
+from collections import Counter
+
 from streams.core.records import Header, NewRecord, Record, header
 from streams.core.topics import DEAD_LETTER
 
@@ -47,3 +49,58 @@ def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: 
 def reason_of(letter: Record | NewRecord) -> str:
     """Return the reason of a dead letter, one word."""
     return (header(letter, PREFIX + "exception.message") or "unknown").split(":", 1)[0]
+
+
+class InARow:
+    """Counts dead letters with nothing good between them: too many mean that we are wrong, not they.
+
+    Of one key only so many count, or else one machine alone could end the work for all; and a key that is frozen
+    already says nothing new.
+
+    Parameters
+    ----------
+    limit : int
+        So many are not yet too many.
+    of_one : int
+        So many count of one key.
+
+    Examples
+    --------
+    >>> letters = InARow(limit=3, of_one=2)
+    >>> for key in (b"a", b"a", b"a", b"b"):
+    ...     letters.bad(key, "bad_value")
+    >>> letters.are_too_many, letters.total
+    (False, 4)
+    >>> letters.bad(b"c", "quarantined"), letters.bad(b"c", "bad_value")
+    (None, None)
+    >>> letters.are_too_many
+    True
+    """
+
+    def __init__(self, limit: int, of_one: int = 100) -> None:
+        self._limit, self._of_one = limit, of_one
+        self._by_key = Counter[bytes]()
+        self._counted = 0
+
+    @property
+    def total(self) -> int:
+        """How many there were since the last good one."""
+        return self._by_key.total()
+
+    @property
+    def are_too_many(self) -> bool:
+        """Whether what counts of them is beyond the limit."""
+        return self._counted > self._limit
+
+    def good(self) -> None:
+        """Hear that something was understood."""
+        if self._by_key:
+            self._by_key.clear()
+            self._counted = 0
+
+    def bad(self, key: bytes, reason: str) -> None:
+        """Hear of a dead letter."""
+        if reason == "quarantined":
+            return
+        self._by_key[key] += 1
+        self._counted += self._by_key[key] <= self._of_one

@@ -45,6 +45,14 @@ Id = Annotated[
 ]
 
 Counter64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Seq = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=2**53 - 1,
+        description="0, 1, 2 within a boot; up to 2^53 - 1, which any JSON reader knows.",
+    ),
+]
 SchemaVersion = Literal[1]
 
 Force = Annotated[float, Meta(ge=-50_000.0, le=50_000.0, description="N, or N m where position is in rad.")]

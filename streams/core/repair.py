@@ -47,7 +47,7 @@ def opened(turn: Turn, boot_id: str, session: str) -> None:
     """Note whose the last stretch that was given up is: of a session that nobody heard begin."""
     owed = next((one for one in reversed(turn.state.repairs) if one.boot_id == boot_id and one.left), None)
     if owed is not None and session not in owed.sessions:
-        _put(turn, owed, replace(owed, sessions=(*owed.sessions, session)))
+        _put(turn, owed, replace(owed, sessions=(*owed.sessions, session)[-MAX_GAPPED:]))
         _lacks(turn, owed.cause, session)
 
 

@@ -232,7 +232,7 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     """All that the controller remembers of one machine.
 
     `screened_seq` is the last screening's place in this boot, `stopped_seq` that of the last word before the last STOP,
-    `released_seq` that of the last release.
+    `released_seq` that of the last release; `last_stop` is boot and place of the last word before the last STOP of all.
     `recent` are the last sessions that are over, with their patients, `gone` marks of boots before those in `past`,
     `asked` the ids of what operators asked for last. `repairs` are the stretches that the machine owes, `repaired` the
     ids of requests for them that are closed, `gapped` the sessions that wait for them.
@@ -258,3 +258,4 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     repaired: tuple[str, ...] = ()
     gapped: tuple[Gapped, ...] = ()
     released_seq: int = -1
+    last_stop: tuple[str, int] = ("", -1)

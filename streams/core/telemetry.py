@@ -27,6 +27,7 @@ from streams.core.limits import (
     Scale,
     SchemaVersion,
     Seconds,
+    Seq,
     SetNumber,
     SetTarget,
     Speed,
@@ -89,7 +90,7 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     """
 
     boot_id: Token
-    seq: Counter64
+    seq: Seq
     t_us: Counter64
     schema_version: SchemaVersion = 1
     machine: MachineKey | None = None

@@ -314,7 +314,7 @@ def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
 
 def released(turn: Turn, heard: Heard, message: Released) -> None:
     """Unlock the machine: only a clinician can, and only after the last STOP (S8)."""
-    if turn.is_of_this_boot(message) and message.seq < turn.state.stopped_seq:
+    if turn.is_before_last_stop(message):
         turn.notice(heard.id, "release_ignored", f"by {message.by}, before the last STOP", "warning")
         return
     turn.change(locked=False)

@@ -51,8 +51,8 @@ class Silent:
 
     def stepped(self) -> None: ...
 
-    def put_aside(self, reason: str) -> None:
-        raise AssertionError(reason)
+    def put_aside(self, record: Record, reason: str) -> None:
+        raise AssertionError(f"{reason}: {record.value!r}")
 
     def froze(self, record: Record, trace: str) -> None:
         raise AssertionError(f"{record.key.decode()}: {trace}")

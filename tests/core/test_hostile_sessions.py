@@ -1,12 +1,13 @@
 """What hostile sessions once got away with (`python -m loadtest envelope`): each mend as a story."""
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from streams.core.commands import Command, Evidence
+from streams.core.commands import Change, Command, Evidence
 from streams.core.controller import Arrival, Controller
 from streams.core.errors import Malformed
 from streams.core.known import Known
@@ -22,7 +23,16 @@ from streams.core.results import (
     RepMeasured,
     SessionSummarised,
 )
-from streams.core.session import MAX_GONE, MAX_PAST_BOOTS, MAX_RECENT, MachineState
+from streams.core.session import (
+    MAX_GAPPED,
+    MAX_GONE,
+    MAX_HOLES,
+    MAX_PAST_BOOTS,
+    MAX_RECENT,
+    MachineState,
+    Pending,
+)
+from streams.core.stage import MAX_STATE_BYTES
 from streams.core.telemetry import (
     ButtonPressed,
     ClinicianEdited,
@@ -222,6 +232,112 @@ def test_a_rep_of_a_boot_that_nobody_remembers_is_put_aside_and_changes_nothing(
     assert isinstance(item, Arrival)
     with pytest.raises(Malformed, match="forgotten_boot"):
         stage.step(state, item, of_first.timestamp_ms)
+
+
+def test_a_release_that_a_machine_brings_along_from_the_boot_of_its_stop_frees_it() -> None:
+    #  b1: stop pressed    released, kept by the machine    power off    b2: online    b1's release comes
+    first, second = Machine("b1"), Machine("b2")
+    pressed, released = first.say(ButtonPressed, button="stop"), first.say(Released, by="dr-1")
+    state, _ = run(records([first.online(), pressed, second.online()]))
+    assert state.locked
+    state, said = run(told([released]), state)
+    assert (state.locked, names(said)[0]) == (False, "released")
+
+
+def test_a_release_of_an_earlier_boot_frees_nobody_from_what_has_happened_since() -> None:
+    first, second = Machine("b1"), Machine("b2")
+    early, pressed = first.say(Released, by="dr-1"), first.say(ButtonPressed, button="stop")
+    late = first.say(Released, by="dr-1")
+    state, _ = run(records([first.online(), pressed, second.online()]))
+    stays, said = run(told([early]), state)
+    assert stays.locked
+    assert "late" in names(said)
+    again, _ = run(told([second.say(ButtonPressed, button="stop")]), state)
+    stays, said = run(told([late], start_ms=3_000_000), again)
+    assert stays.locked
+    assert "late" in names(said)
+
+
+def test_a_session_that_a_reboot_cut_off_stays_locked_though_the_earlier_stop_was_released() -> None:
+    first, second = Machine("b1"), Machine("b2")
+    story = [*first.begin(), Offline(boot_id="b1"), first.online()]
+    released = first.say(Released, by="dr-1")
+    again = [first.say(SessionStarted, **ASKED, prescription=PRESCRIPTION)]
+    state, _ = run(records([*story, released, *again, second.online()]))
+    assert state.locked  # the second session ran when the machine restarted
+    late = first.say(Released, by="dr-1")
+    state, _ = run(told([late]), state)
+    assert state.locked
+
+
+def lowered(number: int, load_N: float, session: str = "s1") -> Command:
+    """Return a decrease as the controller issued it."""
+    return Command(
+        command_id=f"{MACHINE}/b1/{number}/lower",
+        machine=MACHINE,
+        boot_id="b1",
+        sequence=8 * number,
+        action="lower_load",
+        rule="pain_reduce",
+        cause=f"{MACHINE}/b1/{number}",
+        evidence=(),
+        session=session,
+        changes=(Change(quantity="load_N", old=load_N + 30.0, new=load_N),),
+        policy="p",
+        issued_ms=1_000_000,
+        expires_ms=9_000_000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("second", "held_N"),
+    [
+        (lowered(2, 240.0), 240.0),  # the answer to the first, said again or late, is older than what is held
+        (lowered(2, 240.0, session="s0"), 270.0),  # and that of another session tells nothing of this one
+    ],
+)
+def test_an_acknowledgement_raises_no_load_and_tells_of_its_own_session_only(second: Command, held_N: float) -> None:
+    machine = Machine()
+    state, _ = run(records(machine.begin()))
+    first = lowered(1, 270.0)
+    state = replace(state, pending=(Pending(first, 1_000_000), Pending(second, 1_000_000)))
+    answers = [
+        machine.say(CommandApplied, command_id=second.command_id, load_N=240.0),
+        machine.say(CommandApplied, command_id=first.command_id, load_N=270.0),
+    ]
+    state, _ = run(told(answers, start_ms=1_020_000), state)
+    assert state.session is not None
+    assert (state.session.load_N, state.pending) == (held_N, ())
+
+
+def test_a_machine_that_names_ever_new_sessions_while_something_is_missing_stays_small() -> None:
+    machine = Machine()
+    words = [*machine.begin()]
+    machine.say(Heartbeat)  # lost
+    words += [machine.rep(1, session=f"{number:064d}") for number in range(3 * MAX_GAPPED)]
+    state, _ = run(records(words, step_ms=3_000))
+    assert [len(owed.sessions) <= MAX_GAPPED for owed in state.repairs] == [True]
+
+
+def test_a_state_with_full_books_of_all_its_boots_stays_small() -> None:
+    #  nine boots, each with as many holes as are remembered, their places as long as they can be
+    state, stage = Controller().start(MACHINE.encode()), Controller()
+    for number in range(MAX_PAST_BOOTS + 1):
+        machine, dice = Machine(f"{number:064d}"), Random(number)
+        places = sorted({dice.randrange(2**53 - 1) for _ in range(2 * MAX_HOLES)})
+        beats = [Heartbeat(boot_id=machine.boot_id, seq=seq, t_us=n) for n, seq in enumerate(places)]
+        state, _ = run(records(beats, step_ms=5_000), state)
+    assert len(state.past) == MAX_PAST_BOOTS
+    assert len(stage.save(state)) < MAX_STATE_BYTES // 2
+
+
+def test_a_stop_of_the_last_message_that_a_boot_can_say_can_be_read_and_one_beyond_is_no_message() -> None:
+    machine = Machine()
+    state, said = run(records([*machine.begin(), ButtonPressed(boot_id="b1", seq=2**53 - 1, t_us=9, button="stop")]))
+    assert (state.locked, len(stops(said))) == (True, 1)
+    beyond = ButtonPressed(boot_id="b1", seq=2**53, t_us=9, button="stop")
+    (item,) = Controller().prepare(records([beyond]))
+    assert isinstance(item, Malformed)
 
 
 def test_only_so_many_boots_and_sessions_are_remembered() -> None:

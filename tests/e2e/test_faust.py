@@ -204,8 +204,9 @@ async def has_gone_back(servers: Stack) -> bool:
 async def test_a_faust_worker_that_understands_nothing_ends_with_an_error_and_commits_nothing(servers: Stack) -> None:
     async with log_of(servers) as log, running(faust_worker.worker(servers, "control")) as worker:
         limit = EngineSettings().dead_letters_in_a_row
-        nonsense = NewRecord(TELEMETRY, b"acme/north/lumbar-1", b"no message", 1_700_000_000_000)
-        await fill(log, [nonsense] * (2 * limit))
+        keys = [b"acme/north/lumbar-%d" % number for number in range(20)]  # of one alone only so many count
+        nonsense = [NewRecord(TELEMETRY, key, b"no message", 1_700_000_000_000) for key in keys]
+        await fill(log, nonsense * (limit // 10))
         async with asyncio.timeout(60.0):
             while worker.is_running:
                 await asyncio.sleep(0.1)

@@ -286,6 +286,16 @@ async def test_what_is_not_a_command_is_put_aside_before_the_others_are_sent(fle
     assert header(fleet.log.letters[0], "__connect.errors.stage") == "downlink"
 
 
+async def test_what_is_not_a_command_is_put_aside_once_however_long_the_broker_is_away() -> None:
+    fleet = Fleet("mqtt://127.0.0.1:1")
+    nonsense = fleet.stored(NewRecord(COMMAND, b"acme/north/m1", b"?", NOW_MS))
+    for _ in range(5):
+        with pytest.raises(Busy):
+            await fleet.downlink.deliver([nonsense, fleet.record(fleet.command(1))])
+    assert [letter.value for letter in fleet.log.letters] == [b"?"]
+    await fleet.sender.close()
+
+
 async def test_a_delivery_moves_on_when_the_commands_are_sent_and_not_while_the_broker_is_away(
     tmp_path: Path,
 ) -> None:

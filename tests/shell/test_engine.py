@@ -228,6 +228,93 @@ async def test_e3_a_late_checkpoint_of_a_replaced_worker_sets_nothing_back_and_i
     assert counts.totals["spineloop_late_checkpoints_total"] >= 1
 
 
+class AwayWhenAsked(Brittle):
+    """A log that can't read back what somebody else wrote, so many times."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__(log)
+        self.refused_reads = 0
+        self.read = self._read  # type: ignore[assignment]
+
+    async def _read(
+        self, topic: str, number: int, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[Sequence[Record]]:
+        if topic == CONTROLLER_STATE and self.refused_reads > 0 and start:
+            self.refused_reads -= 1
+            raise Busy("no leader yet")
+        async for records in self._log.read(topic, number, start, end):
+            yield records
+
+
+async def test_e3_what_a_stranger_wrote_is_read_as_soon_as_the_log_lets_us(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as opened_log:
+        log = AwayWhenAsked(opened_log)
+        await log.append(INPUT)
+        await run_until_done(log)
+        number = 0 if await keys_of(log, 0) else 1
+        old = [(r.key, r.value) for r in await first_checkpoint(log, number)]
+        stop, counts = asyncio.Event(), Counts()
+        running = asyncio.create_task(Engine(Tally(), log, counts, QUICK).run(stop))
+        await log.append([told(key, f"more-{key}") for key in ("m0", "m1", "m2")])
+        await until(lambda: is_covered(log))
+        await log.checkpoint(CONTROLLER_STATE, number, old, 0)
+        log.refused_reads = 2
+        await log.append([told(key, f"yet-more-{key}") for key in ("m0", "m1", "m2")])
+        await until(lambda: is_mended(log, number))
+        stop.set()
+        await running
+        assert (log.refused_reads, counts.totals["spineloop_late_checkpoints_total"]) == (0, 1)
+
+
+async def test_while_a_checkpoint_takes_long_a_partition_that_has_nothing_to_do_does_nothing(log: Brittle) -> None:
+    owner, held = Idle(), asyncio.Event()
+    write = log.checkpoint
+
+    async def slow(*told_: Any) -> int:
+        await held.wait()
+        return await write(*told_)
+
+    log.checkpoint = slow  # type: ignore[method-assign, assignment]
+    one = partition.Partition(Tally(), log, Counts(), QUICK, number=0, owner=owner)
+    await one.restore()
+    async with asyncio.TaskGroup() as tasks:
+        one.start(tasks)
+        first, second = (Record(TELEMETRY, 0, n, b"m0", b"r", 5) for n in range(2))
+        one.offer([first])
+        while one._saving is None:  # noqa: SLF001
+            await asyncio.sleep(0)
+        one.offer([second])
+        await until(lambda: said(owner.moved == 2))
+        before = owner.turns
+        await asyncio.sleep(10 * QUICK.checkpoint_s)
+        assert owner.turns - before <= 1
+        held.set()
+        await until(lambda: said(owner.at == 2))  # and what came meanwhile has its checkpoint at once
+        await one.finish()
+
+
+async def said(what: bool) -> bool:
+    return what
+
+
+class Idle:
+    """Counts what a partition tells its engine."""
+
+    def __init__(self) -> None:
+        self.turns = self.moved = self.at = 0
+
+    async def reached(self, partition: int, position: int) -> None:  # noqa: ARG002
+        self.at = position
+
+    def progressed(self) -> None:
+        self.moved += 1
+
+    def drained(self, partition: int) -> None:  # noqa: ARG002
+        self.turns += 1
+
+    def quarantined(self) -> None: ...
+
+
 async def keys_of(log: Brittle, number: int) -> set[bytes]:
     return {record.key async for records in log.read(TELEMETRY, number) for record in records}
 
@@ -370,6 +457,20 @@ async def test_e7_too_many_dead_letters_in_a_row_stop_the_process(log: Brittle) 
     with pytest.raises(ExceptionGroup) as failed:
         await engine.run(asyncio.Event())
     assert failed.group_contains(BrokenPromise, match="11 dead letters in a row")
+
+
+async def test_e7_neither_a_frozen_key_nor_one_that_talks_nonsense_ends_the_process_for_the_others(
+    log: Brittle,
+) -> None:
+    frozen = [told("m0", "boom"), *(told("m0", f"r{n}") for n in range(300))]
+    await log.append([*frozen, *(told("m1", "?") for _ in range(300)), told("m2", "good")])
+    stop, limited = asyncio.Event(), EngineSettings(checkpoint_s=0.01, dead_letters_in_a_row=150)
+    running = asyncio.create_task(Engine(Tally(), log, Counts(), limited).run(stop))
+    await until(lambda: is_covered(log))
+    stop.set()
+    await running
+    assert len(await everything(log, DEAD_LETTER)) == 601
+    assert b"good:1" in {record.value for record in await everything(log, METRIC)}
 
 
 async def test_e8_lag_without_progress_ends_the_process(log: Brittle) -> None:

@@ -212,7 +212,7 @@ async def test_too_many_dead_letters_in_a_row_end_the_worker_and_none_is_acknowl
     kafka.arriving.set()
     limit = EngineSettings().dead_letters_in_a_row
     with pytest.raises(BrokenPromise, match="dead letters in a row"):
-        await taking(kafka, *(told(7 + n, b"?") for n in range(limit + 1)))
+        await taking(kafka, *(told(7 + n, b"?", key=b"m%d" % (n % 20)) for n in range(limit + 1)))
     assert not any(one.startswith("ack") for one in kafka.noted)
 
 
