@@ -62,7 +62,8 @@ Progress = Callable[[str, float], None]
 class Report(msgspec.Struct, kw_only=True):
     """What a campaign brought. Memory in MB, times in s; `fleet` is this process, with its proxies and its books.
 
-    A blow of the schedule fell so many seconds after `began_ms`.
+    A blow of the schedule fell so many seconds after `began_ms`. `unheard` counts the commands in the log that reached no
+    machine: some were away until it had expired, or for good.
     """
 
     seed: int
@@ -73,6 +74,7 @@ class Report(msgspec.Struct, kw_only=True):
     reps: int = 0
     messages: int = 0
     commands: int = 0
+    unheard: int = 0
     kills: int = 0
     faults: dict[str, int] = {}
     rebalances: int = 0
@@ -242,6 +244,9 @@ def _compare(books: Books, report: Report) -> None:
     report.commands = sum(len(page.outputs.get(COMMAND, {})) for page in books.pages)
     report.repaired, report.withheld = len(ledger.repaired), len(ledger.withheld)
     report.answers = dict(sorted(ledger.outcomes().items()))
+    heard = {command_id for _, command_id in ledger.received}
+    issued = {name.partition("#")[0] for page in books.pages for name in page.outputs.get(COMMAND, ())}
+    report.unheard = len(issued - heard)
     report.duplicates_in_log = sum(len(page.heard) - len(set(page.heard)) for page in books.pages)
 
 
