@@ -34,8 +34,8 @@ from streams.log import Log
 AIM_S = 10.0
 """Longest time from SIGTERM to the end, in s: then an orchestrator kills."""
 
-PATIENCE_S = 40.0
-"""How long we wait all the same, to see how much too long it was."""
+PATIENCE_S = 15.0
+"""When we kill, in s, as docker-compose.yml has it (`stop_grace_period`): such a role has not ended by itself."""
 
 NEVER_S = "60"
 """A checkpoint that is seldom due: what keeps anything from being said again is the last one, that of the drain."""
