@@ -62,8 +62,8 @@ Progress = Callable[[str, float], None]
 class Report(msgspec.Struct, kw_only=True):
     """What a campaign brought. Memory in MB, times in s; `fleet` is this process, with its proxies and its books.
 
-    A blow of the schedule fell so many seconds after `began_ms`. `unheard` counts the commands in the log that reached no
-    machine: it was away until they had expired, or for good.
+    A blow of the schedule fell so many seconds after `began_ms`. `unheard` counts the commands in the log that reached
+    no machine: it was away until they had expired, or for good.
     """
 
     seed: int
