@@ -16,7 +16,7 @@ from aiohttp import ClientError
 from loadtest import oracle
 from loadtest.bench.processes import peak_bytes
 from loadtest.chaos.faults import FAULTS, Blow, Strikes, schedule
-from loadtest.chaos.ground import GUESTS, Ground, prepared
+from loadtest.chaos.ground import GUESTS, Ground, beside, prepared
 from loadtest.chaos.pages import Page, pages
 from loadtest.chaos.reconcile import Books, Finding, reconciled
 from loadtest.chaos.tally import named_in_history
@@ -35,6 +35,10 @@ from streams.core.topics import COMMAND
 VISIT = (1.0, 3.0)
 """Shortest and longest time that a guest stays, or stays away, in mean pauses between two faults: each coming and going
 is a rebalance."""
+
+HELP_AFTER_S = 120.0
+"""After so long an operator looks why workers are not ready, and restarts Kafka: after a crash one of its coordinators
+may stay broken until then (docs/operations.md)."""
 
 SETTLE_S = 600.0
 """Longest wait in s, once everything is whole again, until everything that was said is dealt with: what waits after an
@@ -88,6 +92,7 @@ class Report(msgspec.Struct, kw_only=True):
     withheld: int = 0
     duplicates_in_log: int = 0
     clocks_off_s: float = 0.0
+    kafka_restarted: int = 0
     settled_after_s: float = 0.0
     books_s: float = 0.0
     cpu_us_a_rep: dict[str, float] = {}
@@ -214,7 +219,8 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
                 return False
             return await oracle.is_covered(log, controller) and await oracle.is_covered(log, planner)
 
-        await _until(is_dealt_with, report)
+        async with beside(_help(ground, report)):
+            await _until(is_dealt_with, report)
         report.settled_after_s = round(time.monotonic() - start_s, 1)
     start_s = time.monotonic()
     for worker in ground.workers.values():  # the books have the machine for themselves
@@ -231,6 +237,15 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
     _compare(Books(ledger=fleet.ledger, pages=read, in_history=in_history), report)
     report.books_s = round(time.monotonic() - start_s, 1)
     report.peak_MB["fleet"] = round(peak_bytes(os.getpid()) / 1e6, 1)
+
+
+async def _help(ground: Ground, report: Report) -> None:
+    """Restart Kafka once, if workers do not come together though everything is whole again."""
+    await asyncio.sleep(HELP_AFTER_S)
+    ready = [await one.child.program.answers() for one in ground.workers.values() if one.is_wanted]
+    if not all(ready):
+        await ground.servers["kafka"].restart()
+        report.kafka_restarted += 1
 
 
 def _compare(books: Books, report: Report) -> None:
