@@ -222,17 +222,21 @@ def presence(turn: Turn, cause: str, message: Presence) -> None:
     if isinstance(message, Online):
         if not known:
             _begin_boot(turn, cause, message.boot_id)
-        before, boot = turn.state, _counted(turn)
+        before, boot = turn.state, turn.state.boot
+        if boot is not None and not before.online:
+            boot = replace(boot, back=_once_more(boot.back, boot.due))
         turn.change(online=True, capabilities=message.capabilities, boot=boot)
         repair.say_again(turn)
-        seen.tell(turn, before, cause, _place(boot))
+        seen.tell(turn, before, cause, "" if boot is None else _place(boot.back, boot.due))
     elif known and turn.state.online:
         _waits_no_longer(turn)
         before, boot = turn.state, turn.state.boot
-        turn.change(online=False)
+        if boot is not None:
+            boot = replace(boot, left=_once_more(boot.left, boot.due))
+        turn.change(online=False, boot=boot)
         if turn.running is not None:
             _link_lost(turn, cause, "offline")
-        seen.tell(turn, before, cause, _place(boot))
+        seen.tell(turn, before, cause, "" if boot is None else _place(boot.left, boot.due))
 
 
 def _waits_no_longer(turn: Turn) -> None:
@@ -243,21 +247,16 @@ def _waits_no_longer(turn: Turn) -> None:
         _act_on(turn, due)
 
 
-def _counted(turn: Turn) -> Boot | None:
-    """Return the boot, with its coming back counted if it was away."""
-    boot = turn.state.boot
-    if boot is None or turn.state.online:
-        return boot
-    due, times = boot.back
-    return replace(boot, back=(boot.due, times + 1 if due == boot.due else 0))
+def _once_more(place: tuple[int, int], due: int) -> tuple[int, int]:
+    """Count a coming or a going at this place in the boot."""
+    last, times = place
+    return due, times + 1 if last == due else 0
 
 
-def _place(boot: Boot | None) -> str:
+def _place(place: tuple[int, int], due: int) -> str:
     """Tell one presence of a boot from the next, which says the same, also where nothing was said between them."""
-    if boot is None:
-        return ""
-    due, times = boot.back
-    return f"{boot.due}-{times}" if times and due == boot.due else str(boot.due)
+    last, times = place
+    return f"{due}-{times}" if times and last == due else str(due)
 
 
 def _link_lost(turn: Turn, cause: str, loss: LinkLoss, after_seq: int | None = None) -> None:

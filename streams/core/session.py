@@ -90,7 +90,7 @@ class Boot(msgspec.Struct, frozen=True, array_like=True):
 
     `holes` are stretches [first, next) before `due` that were given up as lost and have not come since, `losses` how
     often the link of a running session was lost, `back` the place at which it was last there again after it had been
-    away, and how often it has been so at that place.
+    away, and how often it has been so at that place before; `left` the same of its going.
     """
 
     boot_id: str
@@ -101,6 +101,7 @@ class Boot(msgspec.Struct, frozen=True, array_like=True):
     t_us: int | None = None
     losses: int = 0
     back: tuple[int, int] = (-1, 0)
+    left: tuple[int, int] = (-1, 0)
 
 
 class Pending(msgspec.Struct, frozen=True, array_like=True):

@@ -60,6 +60,13 @@ def test_one_that_comes_and_goes_without_a_word_is_told_of_each_time_under_an_id
     assert len({one.id for one in seen(told)}) == 7
 
 
+def test_one_that_goes_after_a_word_and_comes_and_goes_again_without_one_is_told_of_each_time() -> None:
+    machine = Machine()
+    told = [machine.online(), machine.say(Heartbeat), *(Offline(boot_id="b1"), machine.online()) * 3]
+    assert modes(told) == ["idle", *("offline", "idle") * 3]
+    assert len({one.id for one in seen(told)}) == 7
+
+
 def test_a_machine_that_does_nothing_is_told_of_once_a_minute_of_its_clock() -> None:
     machine = Machine()
     told = [machine.online(), *(machine.say(Heartbeat) for _ in range(120))]  # 2 s apart
