@@ -13,6 +13,9 @@ RULES = ROOT / "deploy" / "firewall" / "machines.nft"
 RATE, BURST = 64 * 1_024, 256 * 1_024
 """Bytes a second, and at once."""
 
+BEFORE = 4
+"""Connections that were closed shortly before, and may still count: a flood and three honest ones."""
+
 SEGMENT = 65_536
 """The largest piece that Linux hands over in one, though it sends smaller ones."""
 
@@ -42,8 +45,8 @@ def test_and_nobody_else_loses_a_segment_meanwhile(seen: dict[str, object]) -> N
     assert seen["honest_retransmitted"] == [0, 0, 0]
 
 
-def test_one_address_holds_256_connections_and_keeps_nobody_from_another_out(seen: dict[str, object]) -> None:
-    assert seen["held"] == 256
+def test_one_address_holds_256_connections_and_keeps_nobody_from_another_out(seen: dict[str, float]) -> None:
+    assert 256 - BEFORE <= seen["held"] <= 256
     assert seen["from_elsewhere"] is True
 
 
