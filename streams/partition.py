@@ -232,13 +232,13 @@ class Partition:
                     self._stage.state_topic, self._number, entries, reached_ms
                 )
             )
-            await self._mend_before(base)
+            await self._mend(base)
             self._state.wrote(base, entries)
         self._meters.count("spineloop_checkpoints_total", stage=self._stage.name)
         self._meters.observe("spineloop_checkpoint_seconds", time.monotonic() - started_s, stage=self._stage.name)
         await self._owner.reached(self._number, position)
 
-    async def _mend_before(self, base: int) -> None:
+    async def _mend(self, base: int) -> None:
         """Have every key written again that somebody else wrote since our last checkpoint (E3).
 
         Only a worker that was replaced while it slept does that. What it wrote is true but old; readers join states by

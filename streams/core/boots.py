@@ -99,7 +99,7 @@ def _begin_boot(turn: Turn, cause: str, boot_id: str) -> None:
         gone = tuple(_mark(one.boot_id) for one in past[:-MAX_PAST_BOOTS])
         turn.change(past=past[-MAX_PAST_BOOTS:], gone=(*turn.state.gone, *gone)[-MAX_GONE:])
     before = turn.state
-    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1, stopped_seq=-1, released_seq=-1)
+    turn.change(boot=Boot(boot_id), last_sequence=-1, screened_seq=-1, released_seq=-1)
     if turn.running is not None:
         _link_lost(turn, cause, "rebooted")
     if turn.session is not None:

@@ -232,8 +232,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
 class MachineState(msgspec.Struct, frozen=True, array_like=True):
     """All that the controller remembers of one machine.
 
-    `screened_seq` is the last screening's place in this boot, `stopped_seq` that of the last word before the last STOP,
-    `released_seq` that of the last release; `last_stop` is boot and place of the last word before the last STOP of all.
+    `screened_seq` is the last screening's place in this boot, `released_seq` that of the last release. `stopped_seq` is
+    that of the last word before the last STOP, in the boot `stopped_in`.
     `recent` are the last sessions that are over, with their patients, `gone` marks of boots before those in `past`,
     `asked` the ids of what operators asked for last. `repairs` are the stretches that the machine owes, `repaired` the
     ids of requests for them that are closed, `gapped` the sessions that wait for them.
@@ -259,4 +259,4 @@ class MachineState(msgspec.Struct, frozen=True, array_like=True):
     repaired: tuple[str, ...] = ()
     gapped: tuple[Gapped, ...] = ()
     released_seq: int = -1
-    last_stop: tuple[str, int] = ("", -1)
+    stopped_in: str = ""

@@ -100,10 +100,9 @@ class Turn:
 
     def is_before_last_stop(self, message: Ordered) -> bool:
         """Tell whether a message was said before the last STOP, or in a boot in which that was not given."""
-        if self.is_of_this_boot(message):
+        if message.boot_id == self.state.stopped_in:
             return message.seq < self.state.stopped_seq
-        boot_id, seq = self.state.last_stop
-        return message.boot_id != boot_id or message.seq < seq
+        return not self.is_of_this_boot(message)
 
     def sequence_of(self, message: Ordered) -> int:
         """Return the sequence of what a message causes; what an earlier boot says comes after the last word of this."""
@@ -154,9 +153,9 @@ class Turn:
             return None
         if decision.match.action == "stop":
             place = sequence // 8 if after_seq is None else after_seq
-            stopped_seq = max(self.state.stopped_seq, place)
             boot_id = "" if self.state.boot is None else self.state.boot.boot_id
-            self.change(stopped_seq=stopped_seq, last_stop=(boot_id, stopped_seq))
+            before = self.state.stopped_seq if self.state.stopped_in == boot_id else -1
+            self.change(stopped_seq=max(before, place), stopped_in=boot_id)
             sequence = max(sequence, self.state.last_sequence + 1)  # always one of its own: STOP follows STOP (S10)
         return self._decided(decision, cause, sequence, key or cause)
 
