@@ -100,9 +100,8 @@ async def _run(servers: Stack, log: Log, told: Sequence[Record], name: str) -> R
             return Run({}, (f"{who}: {why}",))
         figures |= {f"{who}_{figure}": value for figure, value in _figures(seen, len(told)).items()}
         void += [f"{who}: {one}" for one in wrong]
+    figures |= {"points": float(len(told)), "points_of_reps": float(expected(told)["rep"])}
     ratios = {
-        "points": float(len(told)),
-        "points_of_reps": float(expected(told)["rep"]),
         "ratio_to_client": figures["ours_points_per_s"] / figures["client_points_per_s"],
         "cpu_ratio_to_client": figures["client_writer_cpu_us_per_point"] / figures["ours_writer_cpu_us_per_point"],
     }

@@ -20,7 +20,7 @@ from loadtest.bench import stories
 from loadtest.bench.account import differences
 from loadtest.bench.contenders import Covered
 from loadtest.bench.end_to_end import Whole
-from loadtest.bench.lap import LOOK_S, Lap, Unfinished, Watch
+from loadtest.bench.lap import LOOK_S, Lap, TooSlow, Unfinished, Watch
 from loadtest.bench.observer import observing, trace_id
 from loadtest.bench.report import Effort, Run
 from loadtest.bench.stamps import Stamps, spread
@@ -162,9 +162,12 @@ class Telling(Generic[M]):
         for start in range(0, len(messages), WINDOW):
             await asyncio.gather(*(self._say(one) for one in messages[start : start + WINDOW]))
         covered = Covered(self._whole.log, Controller())
-        async with asyncio.timeout(LIMIT_S):
-            while not await covered.at(0):
-                await asyncio.sleep(LOOK_S)
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                while not await covered.at(0):
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise TooSlow(f"the warm-up was not done within {LIMIT_S:g} s") from None
 
     async def run(self, story: Iterator[Ready], boot: str, measured_s: float, plots: str | None) -> Run:
         """Tell on, at one rate after the other."""

@@ -20,6 +20,7 @@ from playwright.async_api import Browser, async_playwright
 
 from loadtest import native, stack
 from loadtest.bench import stories
+from loadtest.bench.lap import TooSlow
 from loadtest.bench.processes import cpu_s, peak_bytes
 from loadtest.bench.report import Effort, Run
 from loadtest.bench.stepping import heard
@@ -217,8 +218,11 @@ async def _viewers(url: str, number: int) -> AsyncIterator[list[str]]:
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(listen(session, first)) for first in ready]
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                await asyncio.gather(*(first.wait() for first in ready))
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    await asyncio.gather(*(first.wait() for first in ready))
+            except TimeoutError:
+                raise TooSlow(f"not every listener was told within {DEADLINE_S:g} s") from None
             yield seen
         finally:
             for task in tasks:

@@ -207,10 +207,7 @@ def test_e2_e3_e5_killed_before_or_after_any_write_nothing_is_lost_and_no_effect
 
 
 async def test_e3_a_late_checkpoint_of_a_replaced_worker_sets_nothing_back_and_is_mended(log: Brittle) -> None:
-    await log.append(INPUT)
-    await run_until_done(log)
-    number = 0 if await keys_of(log, 0) else 1
-    old = [(r.key, r.value) for r in await first_checkpoint(log, number)]
+    number, old = await a_sleeper(log)
     stop, counts = asyncio.Event(), Counts()
     running = asyncio.create_task(Engine(Tally(), log, counts, QUICK).run(stop))
     await log.append([told(key, f"more-{key}") for key in ("m0", "m1", "m2")])
@@ -249,10 +246,7 @@ class AwayWhenAsked(Brittle):
 async def test_e3_what_a_stranger_wrote_is_read_as_soon_as_the_log_lets_us(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as opened_log:
         log = AwayWhenAsked(opened_log)
-        await log.append(INPUT)
-        await run_until_done(log)
-        number = 0 if await keys_of(log, 0) else 1
-        old = [(r.key, r.value) for r in await first_checkpoint(log, number)]
+        number, old = await a_sleeper(log)
         stop, counts = asyncio.Event(), Counts()
         running = asyncio.create_task(Engine(Tally(), log, counts, QUICK).run(stop))
         await log.append([told(key, f"more-{key}") for key in ("m0", "m1", "m2")])
@@ -313,6 +307,14 @@ class Idle:
         self.turns += 1
 
     def quarantined(self) -> None: ...
+
+
+async def a_sleeper(log: Brittle) -> tuple[int, list[tuple[bytes, bytes | None]]]:
+    """Let a worker do its work; return a partition of its and what it held there first, as if it had slept since."""
+    await log.append(INPUT)
+    await run_until_done(log)
+    number = 0 if await keys_of(log, 0) else 1
+    return number, [(r.key, r.value) for r in await first_checkpoint(log, number)]
 
 
 async def keys_of(log: Brittle, number: int) -> set[bytes]:

@@ -142,6 +142,15 @@ def test_while_anybody_has_the_log_open_nothing_is_changed(spineloop: Spineloop,
     assert len(files_that_name(folder, patient)) >= 2
 
 
+def test_while_history_is_away_nothing_is_changed(spineloop: Spineloop, folder: Path) -> None:
+    patient = asyncio.run(patients(folder)).most_common(1)[0][0]
+    there = {"SPINELOOP_LOG_URL": f"sqlite://{folder}", "SPINELOOP_HISTORY_URL": "http://127.0.0.1:1"}
+    said = spineloop("erase", "--patient", patient, "--yes", **there)
+    assert said.code == 1
+    assert "InfluxDB at http://127.0.0.1:1 can't be reached" in said.err
+    assert "log.db" in files_that_name(folder, patient)
+
+
 @pytest.mark.parametrize("patient", ["acme", "acme/", "acme/p/1", "acme/p-1\n", "*/p-1"])
 def test_what_is_no_pseudonym_is_refused(spineloop: Spineloop, folder: Path, patient: str) -> None:
     said = spineloop("erase", "--patient", patient, "--data", folder, "--yes")
