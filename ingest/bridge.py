@@ -18,7 +18,7 @@ from streams.core.dead_letters import InARow
 from streams.core.errors import BrokenPromise, Busy, Malformed
 from streams.core.meters import Meters
 from streams.core.records import NewRecord
-from streams.core.topics import MachineTopic, parse_mqtt
+from streams.core.topics import UPWARD, MachineTopic, parse_mqtt
 
 MAX_BATCH = 500
 """Messages that go into the log together: enough for one flush to pay, few enough to check in some 5 ms."""
@@ -69,8 +69,7 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     Parameters
     ----------
     filters : tuple of str
-        Disjoint from those of every other bridge. One filter a site, for all streams: iotcore keeps the order within a
-        filter only, and a decision depends on the order between reps and events.
+        Disjoint from those of every other bridge; see `site_filters`.
     dead_letters_in_a_row : int
         So many messages that could not be understood, with no good one between them, end the process.
     dead_letters_of_one : int
@@ -102,6 +101,20 @@ def serves(filters: Sequence[str], machine: str) -> bool:
         if all(want in {"+", name} for want, name in zip(wanted, names, strict=True)):
             return True
     return False
+
+
+def site_filters(tenant: str = "+", site: str = "+") -> tuple[str, ...]:
+    """Name everything that the machines of a site say, and not the commands that they are told.
+
+    Commands expire in the broker. Where one of them waited for us, mosquitto lets a newer message overtake all that
+    stand behind its window (docs/decisions/0015), and a decision depends on the order.
+
+    Examples
+    --------
+    >>> site_filters("acme", "north")[0]
+    'spineloop/v1/acme/north/+/rep'
+    """
+    return tuple(site_filter(tenant, site, stream) for stream in UPWARD)
 
 
 def site_filter(tenant: str = "+", site: str = "+", stream: str = "+") -> str:

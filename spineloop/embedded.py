@@ -64,8 +64,12 @@ async def opened(settings: Settings, embedding: Embedding, meters: Meters) -> As
     """Start the broker if it is ours, open log and history, build every role."""
     async with AsyncExitStack() as stack:
         place = f"sqlite://{embedding.data.absolute()}"
-        url = embedding.mqtt_url or await stack.enter_async_context(embedded_broker(embedding.port))
-        bound = replace(settings, mqtt_url=url, log_url=place, history_url=place, partitions=PARTITIONS)
+        bound = replace(settings, log_url=place, history_url=place, partitions=PARTITIONS)
+        if embedding.mqtt_url is None:
+            url = await stack.enter_async_context(embedded_broker(embedding.port))
+            bound = replace(bound, mqtt_url=url, broker="iotcore")
+        else:
+            bound = replace(bound, mqtt_url=embedding.mqtt_url)
         log = await stack.enter_async_context(wiring.open_log(bound, "embedded"))
         history = await stack.enter_async_context(wiring.open_history(bound))
         roles = wiring.all_roles(bound, log, history, meters)

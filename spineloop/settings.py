@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ----------
     mqtt_url : str
         `mqtt://host:port` of the machines' broker, `mqtts://` with TLS.
+    broker : str
+        `mosquitto`, or what keeps the order between filters as it does; else `iotcore`, as `serve` and `demo` embed it.
     mqtt_username, mqtt_password : str or None
         Credentials there.
     mqtt_ca_file : str
@@ -88,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     mqtt_url: str = "mqtt://127.0.0.1:1883"
+    broker: Literal["mosquitto", "iotcore"] = "mosquitto"
     mqtt_username: str | None = None
     mqtt_password: str | None = None
     mqtt_ca_file: str = ""

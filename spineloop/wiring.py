@@ -34,7 +34,7 @@ from adaptors.sqlite_reading import open_sqlite_reading
 from adaptors.sqlite_writer import Tidying
 from dashboards.live.server import Page, PageSettings
 from ingest.arrival import Message
-from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter
+from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter, site_filters
 from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex
 from spineloop.exposition import Exposition
@@ -254,6 +254,18 @@ def bridge(
     return Bridge(connect, log, meters, now_ms=now_ms, settings=settings)
 
 
+def filters(settings: Settings) -> tuple[str, ...]:
+    """Name what a bridge asks its broker for: each stream of its machines, or all where only that keeps the order.
+
+    Examples
+    --------
+    >>> len(filters(Settings(ingest_tenant="acme"))), filters(Settings(ingest_tenant="acme", broker="iotcore"))
+    (4, ('spineloop/v1/acme/+/+/+',))
+    """
+    machines = settings.ingest_tenant, settings.ingest_site
+    return site_filters(*machines) if settings.broker == "mosquitto" else (site_filter(*machines),)
+
+
 def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
     """Carry what machines say into the log."""
     bridge = Bridge(
@@ -261,7 +273,7 @@ def ingest(settings: Settings, log: Log, meters: Meters) -> Role:
         log,
         meters,
         now_ms=wall_clock_ms,
-        settings=BridgeSettings(filters=(site_filter(settings.ingest_tenant, settings.ingest_site),)),
+        settings=BridgeSettings(filters=filters(settings)),
     )
     needs = Needs(partial(log.bounds, TELEMETRY))
     return Role("ingest", beside(bridge.run, needs.keep_asking), lambda: bridge.ready and needs.answer)

@@ -168,7 +168,38 @@ async def test_iotcore_keeps_no_order_between_two_filters(iotcore_url: str, name
             await machine.publish(f"{name}/m/{('rep', 'event')[number % 2]}", str(number).encode())
     async with await connect(iotcore_url, client_id=f"{name}-clinic", session_expiry_s=HOUR_S) as clinic:
         came = numbers(await received(clinic, 400))
-    assert sorted(came) == list(range(400)) != came  # hence one filter a site: ingest.bridge.site_filter
+    assert sorted(came) == list(range(400)) != came  # hence one filter a site there: SPINELOOP_BROKER
+
+
+async def test_mosquitto_keeps_the_order_between_filters(mosquitto_url: str, name: str) -> None:
+    async with await connect(mosquitto_url, client_id=f"{name}-clinic", session_expiry_s=HOUR_S) as clinic:
+        await clinic.subscribe([f"{name}/+/rep", f"{name}/+/event"])
+    async with await connect(mosquitto_url, client_id=f"{name}-machine") as machine:
+        for number in range(400):
+            await machine.publish(f"{name}/m/{('rep', 'event')[number % 2]}", str(number).encode())
+    async with await connect(mosquitto_url, client_id=f"{name}-clinic", session_expiry_s=HOUR_S) as clinic:
+        assert numbers(await received(clinic, 400)) == list(range(400))
+
+
+async def test_where_messages_expired_mosquitto_lets_new_ones_overtake_those_behind_the_window(
+    mosquitto_url: str, name: str
+) -> None:
+    window, expired = 10, 3
+    client_id = f"{name}-clinic"
+    async with await connect(mosquitto_url, client_id=client_id, session_expiry_s=HOUR_S) as clinic:
+        await clinic.subscribe([f"{name}/m"])
+    async with await connect(mosquitto_url, client_id=f"{name}-machine") as machine:
+        for number in range(30):
+            await machine.publish(f"{name}/m", str(number).encode(), expiry_s=1 if number < expired else None)
+        await asyncio.sleep(2.5)  # the broker counts whole seconds
+        async with await connect(
+            mosquitto_url, client_id=client_id, session_expiry_s=HOUR_S, receive_maximum=window
+        ) as clinic:
+            first = await received(clinic, window - expired, ack=False)
+            await machine.publish(f"{name}/m", b"30")
+            (then,) = await received(clinic, 1, ack=False)
+    assert numbers(first) == list(range(expired, window))
+    assert int(then.payload) == 30  # and 10 still waits: hence a bridge does not ask for commands
 
 
 async def test_what_was_not_acknowledged_comes_again_in_order_and_complete(client: Client, name: str) -> None:

@@ -1,7 +1,7 @@
 """The bridge, between a real mosquitto and a log in memory that can be held up, refuse, or kill the process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 
@@ -14,7 +14,7 @@ from adaptors.embedded_broker import embedded_broker
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection, Refused
 from ingest import arrival, bridge
-from ingest.bridge import Bridge, BridgeSettings, site_filter
+from ingest.bridge import Bridge, BridgeSettings, site_filter, site_filters
 from loadtest.native import Server, free_port, mosquitto
 from streams.core import codec
 from streams.core.codec import Encoding
@@ -90,14 +90,23 @@ class Clinic:
         self.url, self.tenant = url, next(tenants)
         self.machine = f"{self.tenant}/north/m1"
         self.log, self.meters = HandLog(), Counts()
+        self.window = 2_000
+        self.when_connected: Callable[[], Awaitable[None]] | None = None
         self.settings = BridgeSettings(filters=(site_filter(self.tenant),), first_retry_s=0.01, longest_retry_s=0.05)
 
     async def connect(self, role: str = "bridge") -> Connection:
-        return await connect(self.url, client_id=f"{self.tenant}-{role}", session_expiry_s=3_600, receive_maximum=2_000)
+        name = f"{self.tenant}-{role}"
+        return await connect(self.url, client_id=name, session_expiry_s=3_600, receive_maximum=self.window)
 
     def bridge(self, **settings: object) -> Bridge[PublishPacket]:
         chosen = msgspec.structs.replace(self.settings, **settings)
-        return Bridge(self.connect, self.log, self.meters, now_ms=lambda: NOW_MS, settings=chosen)
+        return Bridge(self._join, self.log, self.meters, now_ms=lambda: NOW_MS, settings=chosen)
+
+    async def _join(self) -> Connection:
+        connection = await self.connect()
+        if self.when_connected is not None:
+            await self.when_connected()
+        return connection
 
     @asynccontextmanager
     async def carrying(self, **settings: object) -> AsyncIterator[Bridge[PublishPacket]]:
@@ -184,6 +193,27 @@ async def test_nothing_is_acknowledged_before_the_log_has_it(clinic: Clinic) -> 
     async with clinic.carrying():
         await until(lambda: len(clinic.log.records) == 5)
     assert await clinic.left() == 0
+
+
+async def test_commands_that_expire_while_it_is_away_let_nothing_overtake_what_waits(url: str) -> None:
+    clinic = Clinic(url)
+    clinic.window = 10
+    clinic.settings = msgspec.structs.replace(clinic.settings, filters=site_filters(clinic.tenant))
+    async with clinic.carrying():
+        pass
+    said = beats(31)
+    for _ in range(3):
+        await clinic.publish(("command", b"not for us"), expiry_s=1)
+    await clinic.publish(*said[:30])
+    await asyncio.sleep(2.5)  # the broker counts whole seconds
+
+    async def just_before_it_subscribes() -> None:
+        await clinic.publish(said[30])
+
+    clinic.when_connected = just_before_it_subscribes
+    async with clinic.carrying():
+        await until(lambda: len(clinic.log.records) == 31)
+    assert sequence(clinic.log.values()) == list(range(31))
 
 
 async def test_a_crash_between_append_and_ack_repeats_and_never_loses(clinic: Clinic) -> None:
