@@ -47,11 +47,11 @@ def look_after_pending(turn: Turn, cause: str) -> None:
             turn.notice(attempt, "unacknowledged", f"{command.action} sent again", "alarm")
 
 
-def withdraw(turn: Turn, cause: str, session: str) -> None:
+def withdraw(turn: Turn, cause: str, session: str, why: str) -> None:
     """Close the plans of a session that a newer one will replace: none of them is sent again."""
     for pending in turn.state.pending:
         if pending.command.action == "prescribe" and pending.command.session == session:
-            _close(turn, pending.command, cause, "expired", "edited")
+            _close(turn, pending.command, cause, "expired", why)
 
 
 def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
@@ -107,5 +107,7 @@ def _is_overdue(turn: Turn, pending: Pending) -> bool:
     waited_ms = turn.now_ms - pending.sent_ms
     command = pending.command
     in_time = turn.now_ms < command.expires_ms or command.action == "stop"
-    is_void = command.action == "cue" or command.confirm  # an increase is void, the old value stays
+    running = turn.running
+    has_begun = command.action == "prescribe" and running is not None and running.id == command.session
+    is_void = command.action == "cue" or command.confirm or has_begun  # an increase is void, and so is a plan by then
     return not is_void and waited_ms > 1_000 * turn.policy.ack_timeout_s and in_time

@@ -285,11 +285,21 @@ def planned(turn: Turn, plan: PlanMade) -> None:
     if issued:
         return
     is_asked = session is not None and session.waits and (session.id, session.request_id) == (wish.session, wish.cause)
+    if session is not None and session.patient is not None and session.started and session.id == wish.session:
+        _screened_elsewhere(turn, session.patient, plan)
+        if session.request_id == wish.cause:  # asked for this alone
+            return
     if not is_asked or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
         turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")
         return
     turn.change_session(baseline=plan.baseline, model=plan.model)
     turn.planned(plan)
+
+
+def _screened_elsewhere(turn: Turn, patient: str, plan: PlanMade) -> None:
+    """Take over from a plan that comes too late how its patient was screened, if nobody has told it here (S23)."""
+    if turn.known().screening is None:
+        turn.take_over(patient, plan.known.screening)
 
 
 def asked(turn: Turn, told: OperatorAsked) -> None:

@@ -195,7 +195,7 @@ OF_SETS_AND_SESSIONS: tuple[SummaryMetric, ...] = (
                   "7.2", "default", ("no_reference",)),
     SummaryMetric("velocity_loss_max_pct", "%", 6, "session", "max over the sets of VL3 of the last rep",
                   "7.2", "measured", ("wrong_intent", "too_few_reps")),
-    SummaryMetric("tul_last_set_s", "s", 6, "session", "time under load of the last set",
+    SummaryMetric("tul_last_set_s", "s", 6, "session", "time under load of the last set that was done as prescribed",
                   "7.2", "Kieser", ("too_few_reps",)),
     SummaryMetric("work_J", "J", 6, "session", "sum of concentric work over the valid reps",
                   "3.7", "Ciccone 2017", ("too_few_reps", "no_channel")),

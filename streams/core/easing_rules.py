@@ -52,10 +52,13 @@ def return_after_gap(situation: PlanSituation, policy: Policy) -> Match | None:
     """17: an absence of the first of `gap_days` or more takes the first of `gap_cut_pct` off the load.
 
     From the second of `gap_days` on it is the second cut, and beyond the third learning begins anew. A clinician's
-    prescription since then has taken the absence into account. Who keeps up what was reached comes as seldom as rule 18
+    prescription since then has taken the absence into account. A setting or an intent that was never trained is as old
+    as the last session of its plan. Who keeps up what was reached comes as seldom as rule 18
     asks, and is not away.
     """
     trained_ms, edited_ms = situation.series.trained_ms, situation.plan.edited_ms
+    if trained_ms is None:
+        trained_ms = max(situation.plan.times, default=None)
     if trained_ms is None:
         return None
     days = round((situation.now_ms - max(trained_ms, edited_ms or trained_ms)) / DAY_MS, 4)

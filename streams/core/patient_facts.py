@@ -129,10 +129,21 @@ def pain_reported(state: PatientState, fact: PainReported, now_ms: int, policy: 
         state = after_trouble(state, fact.at_ms)
     if fact.pain_nrs is None:
         return state
+    if fact.session is not None and fact.felt == "now" and fact.pain_nrs > policy.pain_stop:
+        state = owing_a_cut(state, lambda plan: _has_seen(plan, fact.session), fact.session)
     book = diary.with_pain(state.diary, fact.pain_nrs, now_ms, is_morning=fact.felt == "next_morning")
     state = replace(state, diary=book)
     rose = diary.over_night(book, now_ms, now_ms - 1, policy) or diary.over_weeks(book, now_ms, policy)
     return after_trouble(state, fact.at_ms) if fact.pain_nrs > PAIN_CLEAN or rose is not None else state
+
+
+def _has_seen(plan: Plan, session: str | None) -> bool:
+    return any(past.session == session for series in plan.series for past in series.past)
+
+
+def owing_a_cut(state: PatientState, of: Callable[[Plan], bool], session: str) -> PatientState:
+    """Ask every setting of an exercise for the cut of rule 1: the back hurts, not the seat."""
+    return each_series(state, of, pain_session=session)
 
 
 def after_trouble(state: PatientState, at_ms: int | None = None) -> PatientState:

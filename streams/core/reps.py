@@ -38,11 +38,12 @@ def count(turn: Turn, heard: Heard, rep: Rep) -> None:
     """Let a rep count in its set, ask the rules, and say what was measured and what it caused."""
     _find_place(turn, heard, rep)
     session = turn.session
-    if session is not None and session.settings != rep.settings and heard.measured is not None:
+    if session is not None and _is_of_other(session, rep) and heard.measured is not None:
         heard = replace(heard, measured=_of_other_settings(heard.measured))
     caused: str | None = None
     foreseen: Mapping[str, Reading] = LATE
     if turn.set is not None and turn.set.number == rep.set_number:
+        _believe(turn, heard, rep)
         measured = heard.measured or NOT_MEASURED
         note = _note(heard, rep, measured, turn.set)
         turn.change_session(set=_with_rep(turn.set, note, measured, rep.t_us))
@@ -57,8 +58,31 @@ def count(turn: Turn, heard: Heard, rep: Rep) -> None:
     turn.say(rep_measured(turn, heard, rep, turn.session, commands=commands, foreseen=foreseen))
 
 
+def _is_of_other(session: SessionState, rep: Rep) -> bool:
+    return (session.settings, session.exercise, session.side) != (rep.settings, rep.exercise, rep.side)
+
+
+def _believe(turn: Turn, heard: Heard, rep: Rep) -> None:
+    """Take over the load that a rep was done with, if it is less than we thought: decreases must begin there (S1).
+
+    What differs by less than half of the machine's increment is the same load, and a warm-up is no load to train with.
+    """
+    session, machine = turn.session, turn.state.capabilities
+    if session is None or session.load_N is None or rep.warm_up:
+        return
+    if abs(rep.load_N - session.load_N) < 0.5 * (machine.load_step_N if machine is not None else 0.0):
+        return
+    if rep.load_N < session.load_N:
+        turn.change_session(load_N=rep.load_N)
+    elif rep.load_N == session.load_N:
+        return
+    if not any(change.quantity == "load_N" for one in turn.state.pending for change in one.command.changes):
+        detail = f"set {rep.set_number} is done with {rep.load_N} N instead of {session.load_N} N"
+        turn.notice_once(heard.id, "other_load", detail, "warning", a_set=True)
+
+
 def _of_other_settings(measured: Measured) -> Measured:
-    """Take a rep that was done with another seat or lever than the session's: nothing of it can be compared."""
+    """Take a rep that was not done as the session says, with another seat, say: nothing of it can be compared."""
     held = {reason for reason in measured.reasons if reason in INVALID_IN_ORDER} | {"unknown_settings"}
     reasons = tuple(reason for reason in INVALID_IN_ORDER if reason in held)
     return replace(

@@ -86,6 +86,8 @@ class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summari
     `corrected` says that gravity, cam and friction were taken out of the force of every rep; None is unknown.
     `began_ms` is the log time in ms at which it was requested, or started if nobody requested it. A session in which
     something went wrong before it could start is told too: it has no sets, no reps and no prescription.
+    `last_set_reps` are the accepted reps of the last set at the prescribed load; `all_sets_done` says that as many of
+    these sets as were prescribed had the reps that were.
     """
 
     session: str
@@ -213,13 +215,15 @@ class PlanEdited(_Result, frozen=True, kw_only=True, tag="plan_edited"):
 class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
     """A pain of 0-10, or a symptom, outside the running session.
 
-    It was felt on the morning after a session, on a day of the diary, or now by someone whose session is over.
+    It was felt on the morning after a session, on a day of the diary, or now by someone whose session is over:
+    `session`, if that is known.
     """
 
     patient: str
     felt: PainMoment
     pain_nrs: int | None
     symptom: Symptom = "none"
+    session: str | None = None
 
 
 class TroubleArose(_Result, frozen=True, kw_only=True, tag="trouble_arose"):

@@ -168,6 +168,9 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         Log time in ms at which it was requested, or started if nobody requested it.
     tightened : float
         How much of the range rule 5 has taken away in this session, in m or rad.
+    work_sets : int
+        The sets that count for progress: with a rep that was accepted, and at the load that was prescribed.
+        `last_set_reps` and `fewest_set_reps` are accepted reps of these, `tul_last_set_s` is of the last of them.
     """
 
     id: str
@@ -209,6 +212,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     set_ended_us: int | None = None
     began_ms: int | None = None
     tightened: float = 0.0
+    work_sets: int = 0
 
     @property
     def waits(self) -> bool:

@@ -8,7 +8,7 @@ from streams.core import balance_record, baseline, course, diary, muscles
 from streams.core.diary import DAY_MS
 from streams.core.known import on_grid
 from streams.core.muscles import Catalogue
-from streams.core.patient_facts import PAIN_CLEAN, after_trouble, each_series
+from streams.core.patient_facts import PAIN_CLEAN, after_trouble, owing_a_cut
 from streams.core.patient_state import (
     WEEK_MS,
     PastSession,
@@ -39,6 +39,9 @@ MAX_WORKS = 14
 SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce", "pain_next_morning", "data_hold"})
 """Rules 0-4: a session in which one of them acted is not clean (S7)."""
 
+PAIN_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
+"""Rules 0-2: after a session in which one of them acted, nothing that was asked more of is taken up."""
+
 FORM_RULES = frozenset({"rom_shortfall", "tempo_or_bounce", "rest_extend", "unsteady_reduce"})
 """Rules 8-11: a session in which one of them acted earns no progress (rule 14)."""
 
@@ -48,7 +51,9 @@ def summarised(
 ) -> PatientState:
     """Learn from a session: what is in force now, whether it was clean, when it was, how strong the patient is."""
     fired = acted(fact, policy)
-    in_trouble = bool(fired.keys() & SAFETY_RULES) or (fact.pain_max is not None and fact.pain_max > PAIN_CLEAN)
+    is_painful = fact.pain_max is not None and fact.pain_max > PAIN_CLEAN
+    in_trouble = is_painful or bool(fired.keys() & SAFETY_RULES)
+    in_pain = is_painful or bool(fired.keys() & PAIN_RULES)
     if fact.valid_reps:
         state = replace(state, diary=diary.with_visit(state.diary, fact.pain_start, now_ms))
     if is_accepted(fact, in_trouble=in_trouble):
@@ -59,7 +64,9 @@ def summarised(
         series = series or open_series(plan, plan.base, fact.settings, fact.intent)
         if "pain_stop" not in fired and series.proposed is not None:
             series = replace(series, pain_session=None)  # its cut was prescribed, and this session went well
-        series = _trained(_settled(series, plan.base, fact), fact, fired, now_ms, policy)
+        is_since = plan.edited_ms is None or (state.troubled_ms or 0) > plan.edited_ms
+        settled = _settled(series, plan.base, fact, in_pain=in_pain, is_since=is_since)
+        series = _trained(settled, fact, fired, now_ms, policy)
         if is_accepted(fact, in_trouble=in_trouble):
             error_pct = muscles.typical_error_pct(machines, fact.exercise, policy.typical_error_pct)
             series = _measured(series, fact, now_ms, error_pct, policy)
@@ -68,19 +75,25 @@ def summarised(
         state = put_series(state, _attended(plan, fact, now_ms), series)
     if in_trouble:
         state = after_trouble(state, fact.at_ms)
-    return _owing_a_cut(state, fact) if "pain_stop" in fired else state
+    if "pain_stop" not in fired:
+        return state
+    here = (fact.exercise, fact.side)
+    return owing_a_cut(state, lambda plan: (plan.exercise, plan.side) == here, fact.session)
 
 
 def acted(fact: SessionSummarised, policy: Policy) -> Mapping[str, int]:
     """Return which rules acted in a session, and how often; what only named its plan did not act in it.
 
-    A session counts the command that prescribed it, too. Rule 3 acts nowhere else, and rule 1 acts in a session only
-    when a pain above its limit is told there.
+    A session counts the command that prescribed it, too. Rule 3 acts nowhere else, and rule 1 acts in a session when a
+    pain above its limit is told there, and only then: also if the exercise had ended before, or nobody was allowed to
+    end it.
     """
     fired = {rule: count for rule, count in fact.rules_fired.items() if count}
     fired.pop("pain_next_morning", None)
     if fact.pain_max is None or fact.pain_max <= policy.pain_stop:
         fired.pop("pain_stop", None)
+    else:
+        fired.setdefault("pain_stop", 1)
     return fired | ({fact.ended_by: 1} if fact.ended_by in SAFETY_RULES else {})
 
 
@@ -98,18 +111,19 @@ def _is_clean(fact: SessionSummarised, troubled_ms: int | None, *, in_trouble: b
     return is_accepted(fact, in_trouble=in_trouble) and fact.pain_max is not None and is_later
 
 
-def _settled(series: Series, base: Prescription, fact: SessionSummarised) -> Series:
+def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_pain: bool, is_since: bool) -> Series:
     """Settle what was proposed: never more than prescribed, never more than the session shows.
 
     A proposal that the session does not name may never have come to the machine: what it eased stays eased, what it
-    asked for more is not taken up (S20).
+    asked for more is not taken up (S20); and not after pain either (S7). A clinician's edit during the session stands,
+    unless there was trouble after it: then no more load is settled than the session ended with.
     """
-    if series.edited:
-        return series  # the session began before the clinician's edit took effect
+    if series.edited:  # the session began before the edit took effect
+        return _eased_to(series, fact) if in_pain and is_since else series
     before, asked, told = series.settled, series.proposed or series.settled, fact.prescription
     shown = None if told is None else window_of(told)
     is_narrower = overlap(window_of(asked), shown) != window_of(asked)  # the way to a wider range is not gone on (S6)
-    if told is None or told.id != asked.id:
+    if told is None or told.id != asked.id or in_pain:
         asked = _eased(before, asked)
     shown_N = fact.load_N if fact.load_N is not None else before.load_N
     settled = replace(
@@ -129,6 +143,13 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised) -> Ser
         easing_ms=None,
         eased_ms=series.eased_ms if series.easing_ms is None else series.easing_ms,
     )
+
+
+def _eased_to(series: Series, fact: SessionSummarised) -> Series:
+    shown = None if fact.prescription is None else window_of(fact.prescription)
+    load_N = series.settled.load_N if fact.load_N is None else min(series.settled.load_N, fact.load_N)
+    settled = replace(series.settled, load_N=on_grid(load_N, None, None))
+    return replace(series, settled=with_window(settled, overlap(window_of(settled), shown)))
 
 
 def _eased(before: Prescription, asked: Prescription) -> Prescription:
@@ -201,10 +222,3 @@ def _attended(plan: Plan, fact: SessionSummarised, now_ms: int) -> Plan:
     if work_J is not None:
         work = (*work, (now_ms, work_J))[-MAX_WORKS:]
     return replace(plan, times=(*plan.times, now_ms)[-MAX_TIMES:], work=work)
-
-
-def _owing_a_cut(state: PatientState, fact: SessionSummarised) -> PatientState:
-    """Ask every setting of the exercise for the cut of rule 1: the back hurts, not the seat."""
-    return each_series(
-        state, lambda plan: (plan.exercise, plan.side) == (fact.exercise, fact.side), pain_session=fact.session
-    )

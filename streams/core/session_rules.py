@@ -13,7 +13,7 @@ from streams.core.policy import Policy
 from streams.core.rule import Match, Rule
 from streams.core.session import SessionState
 from streams.core.situation import MIN_WINDOW_SHARE, WINDOW_DECIMALS, Situation, lowered, range_step
-from streams.core.telemetry import SymptomReported
+from streams.core.telemetry import SessionStarted, SymptomReported
 
 MIN_REFERENCE_REPS = 3
 """Accepted reps of the set that make its largest peak force a reference."""
@@ -76,7 +76,9 @@ def _in_band(baseline: Baseline, load_N: float | None) -> float | None:
 def pain_stop(situation: Situation, policy: Policy) -> Match | None:
     """1: pain above `pain_stop` ends the exercise for today."""
     match situation.event:
-        case SymptomReported(pain_nrs=int(pain)) if pain > policy.pain_stop and situation.session is not None:
+        case SymptomReported(pain_nrs=int(pain)) | SessionStarted(pain_nrs=int(pain)) if (
+            pain > policy.pain_stop and situation.session is not None
+        ):
             return None if situation.session.over else Match(action="end_exercise", evidence=_pain(situation, pain))
     return None
 
@@ -84,18 +86,20 @@ def pain_stop(situation: Situation, policy: Policy) -> Match | None:
 def pain_reduce(situation: Situation, policy: Policy) -> Match | None:
     """2: pain from `pain_caution` on, or `pain_rise` above the start, takes off `pain_cut_pct` of the load, once a set.
 
-    If a painful position inside the prescribed window was told, its nearer end moves to `pain_rom_back_deg` before it
-    (in metres as many percent of the window), as long as a fifth of the window is left.
+    If a painful position was told, the nearer end of the prescribed window moves to `pain_rom_back_deg` before it
+    (in metres as many percent of the window), as long as a fifth of the window is left. Where nothing can be taken off
+    it acts all the same: no increase follows.
     """
-    match situation.event:
-        case SymptomReported(pain_nrs=int(pain), position=position) if situation.session is not None:
-            if not (pain >= policy.pain_caution or _has_risen(situation.session, pain, policy)):
-                return None
-            if "pain_reduce" in situation.fired:
-                return None
-            changes = (*lowered(situation, policy.pain_cut_pct), *_keep_away(situation, position, policy))
-            return Match(action="lower_load", evidence=_pain(situation, pain), changes=changes) if changes else None
-    return None
+    told, session = situation.event, situation.session
+    if session is None or not isinstance(told, SymptomReported | SessionStarted) or told.pain_nrs is None:
+        return None
+    if not (told.pain_nrs >= policy.pain_caution or _has_risen(session, told.pain_nrs, policy)):
+        return None
+    if "pain_reduce" in situation.fired:
+        return None
+    position = told.position if isinstance(told, SymptomReported) else None
+    changes = (*lowered(situation, policy.pain_cut_pct), *_keep_away(situation, position, policy))
+    return Match(action="lower_load" if changes else None, evidence=_pain(situation, told.pain_nrs), changes=changes)
 
 
 def _has_risen(session: SessionState, pain: int, policy: Policy) -> bool:
@@ -119,9 +123,9 @@ def _keep_away(situation: Situation, position: float | None, policy: Policy) -> 
     if position is None or machine is None or window is None or prescribed is None:
         return ()
     lo, hi = prescribed
-    if not lo < position <= hi:
-        return ()
     margin = range_step(machine, prescribed, policy.pain_rom_back_deg)
+    if not lo - margin < position < hi + margin:
+        return ()  # a window that ends so far before it is narrow enough
     is_high = hi - position <= position - lo
     new = round(position - margin if is_high else position + margin, WINDOW_DECIMALS)
     if (new - lo if is_high else hi - new) < MIN_WINDOW_SHARE * (hi - lo):

@@ -10,6 +10,9 @@ from streams.core.session import MAX_TEMPO_ERRORS, SessionState
 from streams.core.set_metrics import DECIMALS, Reading, picked, set_values, split
 from streams.core.sets import RepNote, SetState
 
+LIGHTER_N = 0.5
+"""How much less load in N than prescribed is still as prescribed: less than any machine's increment."""
+
 
 def summarise_set(
     session: SessionState, running: SetState, *, machine: str, cause: str, now_ms: int, ended_by: str
@@ -60,21 +63,31 @@ def add_rep(session: SessionState, rep: RepNote) -> SessionState:
 
 
 def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> SessionState:
-    """Let an ended set count towards the session."""
+    """Let an ended set count towards the session; for progress only a work set, by its accepted reps (rule 14)."""
+    if _is_work(session, ended):
+        session = replace(
+            session,
+            work_sets=session.work_sets + 1,
+            last_set_reps=ended.accepted,
+            fewest_set_reps=min(ended.accepted, session.fewest_set_reps or ended.accepted),
+            tul_last_set_s=summary.values.get("time_under_load_s"),
+        )
     losses = (session.velocity_loss_max_pct, summary.values.get("velocity_loss_robust_pct"))
     return replace(
         session,
         set=None,
         sets=session.sets + 1,
-        last_set_reps=ended.valid_count,
-        fewest_set_reps=ended.valid_count
-        if session.fewest_set_reps is None
-        else min(session.fewest_set_reps, ended.valid_count),
         velocity_loss_max_pct=max((loss for loss in losses if loss is not None), default=None),
         model=foresight.learned(session, ended),
         first_best=ended.best_velocity if session.first_best is None else session.first_best,
-        tul_last_set_s=summary.values.get("time_under_load_s"),
     )
+
+
+def _is_work(session: SessionState, ended: SetState) -> bool:
+    """Tell whether a set is one of those that were prescribed: no warm-up, and not lighter."""
+    prescription, load_N = session.prescription, session.load_N
+    is_heavy = prescription is None or load_N is None or load_N >= prescription.load_N - LIGHTER_N
+    return ended.accepted > 0 and is_heavy
 
 
 def _least(one: float | None, other: float | None) -> float | None:
@@ -101,7 +114,7 @@ def summarise_session(
     prescription = session.prescription
     done = (
         prescription is not None
-        and session.sets >= prescription.sets
+        and session.work_sets >= prescription.sets
         and (session.fewest_set_reps or 0) >= prescription.reps
     )
     return SessionSummarised(

@@ -27,6 +27,9 @@ AFTER_LOSS = 6
 SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
 """Rules that speak of trouble, whether the session has started or not (S7)."""
 
+PAIN_CLEAN = 2
+"""Highest pain that is no trouble (S7)."""
+
 ACK_GRACE_MS = 10_000
 """How long after its expiry a command may still be acknowledged, in ms of log time: the way back takes time too."""
 
@@ -169,7 +172,7 @@ class Turn:
         """Turn a decision into a command; return its id, or None if it is a mere hold or was refused."""
         match = decision.match
         if match.action is None:
-            self._hold(decision.rule, cause)
+            self._note(decision.rule, cause)
             return None
         running, open_set = self.running, self.set
         wish = Command(
@@ -196,7 +199,7 @@ class Turn:
     def planned(self, plan: PlanMade) -> None:
         """Turn the planner's wish into a command: its half of the facts, the machine's half from here."""
         if self.session is not None and self.session.patient is not None and self.known().screening is None:
-            self._take_over(self.session.patient, plan.known.screening)
+            self.take_over(self.session.patient, plan.known.screening)
         mine = self.known()
         known = replace(
             plan.known,
@@ -206,6 +209,7 @@ class Turn:
             screening=mine.screening,
             at_session_start=self.session is not None and not self.session.started,
             last_sequence=mine.last_sequence,
+            clean_sessions=0 if is_troubled(self.session) else plan.known.clean_sessions,
             load_min_N=mine.load_min_N,
             load_max_N=mine.load_max_N,
             load_step_N=mine.load_step_N,
@@ -242,6 +246,8 @@ class Turn:
         verdict = envelope.permit(known, wish)
         if isinstance(verdict, Refused):
             self.refused(verdict)
+            if wish.rule in SAFETY_RULES and wish.action != "prescribe":
+                self.tell_of_trouble(wish.rule, wish.cause, wish.command_id)
             return None
         command = verdict.command
         if verdict.clamped:
@@ -254,7 +260,7 @@ class Turn:
         )
         self._note_fired(command.rule, command)
         if command.rule in SAFETY_RULES and command.action != "prescribe":
-            self._tell_of_trouble(command.rule, command.cause, command.command_id)
+            self.tell_of_trouble(command.rule, command.cause, command.command_id)
         if command.action in {"stop", "end_exercise"}:
             self.change_session(over=True)
         elif command.action == "extend_rest" and self.session is not None:
@@ -264,7 +270,7 @@ class Turn:
             self.notice(command.command_id, "range_exceeded", told, "warning")
         return command.command_id
 
-    def _tell_of_trouble(self, rule: str, cause: str, key: str) -> None:
+    def tell_of_trouble(self, rule: str, cause: str, key: str) -> None:
         """Let the planner know at once: the patient may be at another machine before this session is summed up."""
         session = self.session
         if session is not None and session.patient is not None:
@@ -302,12 +308,19 @@ class Turn:
             )
         )
 
-    def _hold(self, rule: str, cause: str) -> None:
-        """Note, once a set, that nothing is decided from it (rule 4): no progress follows, and the operator knows."""
-        if self.set is not None and rule not in self.set.fired:
-            self._note_fired(rule)
+    def _note(self, rule: str, cause: str) -> None:
+        """Note, once a set, that a rule acts without a command: no progress follows.
+
+        Rule 4 says so to the operator: nothing is decided from its set. Rule 2 has nothing left to take off.
+        """
+        if self.running is None or (rule == "data_hold" and self.set is None):
+            return
+        if rule in (self.running.between if self.set is None else self.set.fired):
+            return
+        self._note_fired(rule)
+        if rule == "data_hold" and self.set is not None:
             self.notice(cause, rule, f"set {self.set.number} decides nothing: messages lost or reps invalid", "warning")
-            self._tell_of_trouble(rule, cause, f"{cause}/{rule}")
+        self.tell_of_trouble(rule, cause, f"{cause}/{rule}")
 
     def _note_fired(self, rule: str, command: Command | None = None) -> None:
         """Remember that a rule acted. A cue is remembered too, but uses nothing up."""
@@ -333,7 +346,15 @@ class Turn:
         change(noticed=(*told.noticed, name)[-MAX_NOTICED:])
         self.notice(cause, name, detail, severity)
 
-    def _take_over(self, patient: str, screening: Screening | None) -> None:
+    def take_over(self, patient: str, screening: Screening | None) -> None:
         """Know a screening from the planner that happened at another machine."""
         if screening is not None:
             self.change(screened=(patient, screening))
+
+
+def is_troubled(session: SessionState | None) -> bool:
+    """Tell whether a session has had pain above 2, or one of rules 0-2 (S7)."""
+    if session is None:
+        return False
+    is_painful = session.pain_max is not None and session.pain_max > PAIN_CLEAN
+    return is_painful or any(rule in SAFETY_RULES for rule, _ in session.rules_fired)

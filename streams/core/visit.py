@@ -19,10 +19,7 @@ from streams.core.telemetry import (
     SetStarted,
     SymptomReported,
 )
-from streams.core.turn import SAFETY_RULES, Turn
-
-PAIN_CLEAN = 2
-"""Highest pain that is no trouble (S7)."""
+from streams.core.turn import PAIN_CLEAN, Turn, is_troubled
 
 
 def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
@@ -48,10 +45,15 @@ def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
 
 
 def _ask_for_plan(
-    turn: Turn, heard: Heard, message: SessionRequested | ClinicianEdited, session: SessionState, patient: str
+    turn: Turn,
+    heard: Heard,
+    message: SessionRequested | SessionStarted | SymptomReported | ClinicianEdited,
+    session: SessionState,
+    patient: str,
 ) -> None:
     """Ask the planner for the plan of a session that waits; only the answer to this question counts."""
-    identity = heard.id if isinstance(message, SessionRequested) else f"{heard.id}/request"  # the edit has its own
+    # an edit and a symptom have ids of their own
+    identity = heard.id if isinstance(message, SessionRequested) else f"{heard.id}/request"
     turn.change_session(request_id=identity)
     turn.say(
         PlanRequested(
@@ -74,7 +76,11 @@ def _ask_for_plan(
 
 
 def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
-    """Begin the session under the prescription that the machine holds."""
+    """Begin the session under the prescription that the machine holds.
+
+    Pain that is told here is pain: the rules hear of it as of any other. If nobody has asked the planner and nobody
+    knows how the patient was screened, it is asked now, for that alone: or else no command but STOP is allowed (S23).
+    """
     if turn.session is None or turn.session.id != message.session:
         close_session(turn, heard.id, "superseded")
     load_N = None if message.prescription is None else message.prescription.load_N
@@ -109,6 +115,10 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
             tightened=asked.tightened,
         )
     turn.change(session=session)
+    if turn.known().screening is None and (asked is None or asked.request_id is None):
+        _ask_for_plan(turn, heard, message, session, message.patient)
+    if message.pain_nrs is not None:
+        turn.ask("event", heard.id, turn.sequence_of(message), event=message)
 
 
 def ended(turn: Turn, heard: Heard, message: SessionEnded) -> None:
@@ -123,7 +133,7 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
     session = turn.session
     if session is None:
         return
-    is_told = session.started or _was_troubled(session)
+    is_told = session.started or is_troubled(session)
     if is_told:
         summary = summaries.summarise_session(
             session, machine=turn.state.machine, cause=cause, now_ms=turn.now_ms, ended_by=ended_by
@@ -135,11 +145,6 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
         if turn.state.screened == (session.patient, "clear"):  # it held for this visit; the next plan says it again
             turn.change(screened=None)
     turn.change(session=None)
-
-
-def _was_troubled(session: SessionState) -> bool:
-    is_painful = session.pain_max is not None and session.pain_max > PAIN_CLEAN
-    return is_painful or any(rule in SAFETY_RULES for rule, _ in session.rules_fired)
 
 
 def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
@@ -187,8 +192,9 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
 
     What was felt on another day is no pain of today: it goes to the patient's diary, and no rule sees it. What is told
     of a session that is over, or of someone who does not train here now, goes there too. A symptom is dangerous
-    whenever it was felt.
+    whenever it was felt. A session that waits for its start gets another plan: the one that it has knows no such pain.
     """
+    told = message
     if message.felt != "now" or _is_of_another(turn, message):
         diary(turn, heard, message)
     if message.felt != "now":
@@ -201,6 +207,21 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
     if message.rpe is not None:
         turn.change_set(rpe=message.rpe)
     raised(turn, heard, message)
+    _plan_again(turn, heard, told)
+
+
+def _plan_again(turn: Turn, heard: Heard, told: SymptomReported) -> None:
+    """Withdraw the plan of a session that waits, and ask for another, if its patient tells of pain meanwhile (S7)."""
+    session = turn.session
+    if session is None or session.patient is None or not session.waits or session.over or turn.state.locked:
+        return
+    is_pain = told.pain_nrs is not None and (told.pain_nrs > PAIN_CLEAN or told.felt != "now")
+    if not is_pain or _is_of_another(turn, told) or not turn.is_of_this_boot(told):
+        return
+    if told.felt == "now":  # of any other the diary tells the planner
+        turn.tell_of_trouble("pain_reduce", heard.id, f"{heard.id}/pain_reduce")
+    acknowledgements.withdraw(turn, heard.id, session.id, "pain")
+    _ask_for_plan(turn, heard, told, session, session.patient)
 
 
 def _is_of_another(turn: Turn, message: SymptomReported) -> bool:
@@ -232,8 +253,16 @@ def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool =
             felt=message.felt,
             pain_nrs=message.pain_nrs,
             symptom=message.symptom,
+            session=_which(turn, message, patient),
         )
     )
+
+
+def _which(turn: Turn, message: SymptomReported, patient: str) -> str | None:
+    """Return the session that is meant: the one that is named, else the last of this patient's that is over."""
+    if message.session is not None or message.felt != "now":
+        return message.session
+    return next((session for session, whose in reversed(turn.state.recent) if whose == patient), None)
 
 
 def _whose(turn: Turn, message: SymptomReported, *, is_late: bool) -> str | None:
@@ -308,7 +337,7 @@ def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
     if session is None or not session.waits:
         return
     if (session.patient, session.exercise, session.side) == (message.patient, message.exercise, message.side):
-        acknowledgements.withdraw(turn, heard.id, session.id)
+        acknowledgements.withdraw(turn, heard.id, session.id, "edited")
         _ask_for_plan(turn, heard, message, session, message.patient)
 
 
