@@ -77,10 +77,12 @@ def _fail(message: str, code: int = EXIT_FAILED) -> None:
 def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, None]]) -> None:
     """Run one long-lived command; end with 1 if a promise was broken, and say which."""
     settings = Settings.read()
+    wiring.check_files(settings)  # before anything is waited for: a server that is away would take the blame
     logs.configure(settings.log_format, settings.log_level, role=name)
     try:
         asyncio.run(work(settings, Exposition()))
     except (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError) as error:
+        _raise_wrong_setting(error)
         for one in _leaves(error):
             _log.error("ended", why=str(one), error=type(one).__name__, exc_info=_ours(one))
         _fail(f"{name}: {_leaves(error)[0]}")
@@ -90,6 +92,13 @@ def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for one in error.exceptions for leaf in _leaves(one)]
     return [error]
+
+
+def _raise_wrong_setting(error: BaseException) -> None:
+    """Raise the wrong setting among what ended a command, if there is one: it is the cause."""
+    for one in _leaves(error):
+        if isinstance(one, WrongSetting):
+            raise one from error
 
 
 def _ours(error: BaseException) -> BaseException | None:
@@ -170,6 +179,7 @@ def demo(
     Example: `spineloop demo --seconds 30 --machines 24 --report r.json`
     """
     settings = Settings.read()
+    wiring.check_files(settings)
     logs.configure("console", "error", role="demo")
     port = (settings.page_port if page_port is None else page_port) if page else 0
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
@@ -234,6 +244,7 @@ def simulate(
     try:
         seen = asyncio.run(simulation.run(chosen, settings))
     except (TimeoutError, ExceptionGroup, BrokenPromise) as error:
+        _raise_wrong_setting(error)
         _fail(f"simulate: {_leaves(error)[0] or 'the broker was away too long'}")
     else:
         typer.echo(msgspec.json.format(msgspec.json.encode(seen), indent=2).decode())

@@ -223,6 +223,13 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         raise WrongSetting(f"SPINELOOP_MQTT_CA_FILE: {settings.mqtt_ca_file}: {error}") from error
 
 
+def check_files(settings: Settings) -> None:
+    """Read every file that the settings name, as the roles will. Raises WrongSetting."""
+    settings.policy()
+    settings.machine_catalogue()
+    _tls(settings)
+
+
 def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
     """Return what connects a simulated machine: its key is its client id, and its session outlives the connection."""
     password, tls = _mqtt_password(settings), _tls(settings)
