@@ -17,7 +17,7 @@ async def merged(
     """
     async with AsyncExitStack() as stack:
         sources = [
-            _Source(await stack.enter_async_context(closing(log.read(topic, number, part.first, part.stop))))
+            Source(await stack.enter_async_context(closing(log.read(topic, number, part.first, part.stop))))
             for number, part in sorted(parts.items())
         ]
         heads = [(first.timestamp_ms, n) for n, source in enumerate(sources) if (first := await source.first())]
@@ -38,8 +38,8 @@ async def merged(
             yield some
 
 
-class _Source:
-    """One partition, read ahead by a batch."""
+class Source:
+    """Records one by one, read ahead by a batch."""
 
     def __init__(self, batches: AsyncIterator[Sequence[Record]]) -> None:
         self._batches = batches

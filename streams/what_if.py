@@ -6,7 +6,7 @@ made. The repetitions stay as they were done: what a patient would have done oth
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,9 +27,10 @@ from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.decisions import Decided, Difference, Pairing
 from streams.digest import Digest
 from streams.merging import merged
+from streams.past import open_past
 from streams.reducer import REDRIVE, Defect, prepared
 from streams.replay import SLICE_RECORDS, Advance
-from streams.stretch import Part, Readable, Wanted, check_known, closing, first_record, parts
+from streams.stretch import Readable, Wanted, check_known, parts
 
 MAX_SHOWN = 2_000
 """Differences that are kept to be shown; all are counted."""
@@ -84,7 +85,7 @@ class Course:
         self.sessions = 0
 
     def remember(self, fact: Record) -> None:
-        """Let the planner hear a fact from before the telemetry begins; what it says to that is in the past."""
+        """Let the planner hear a fact that is not recomputed; what it says to that is in the past."""
         self._learn(fact)
 
     def hear(self, record: Record, item: Any, *, counts: bool) -> list[Decided]:  # noqa: ANN401 - of `prepared`
@@ -203,10 +204,6 @@ async def compare(
     read = await parts(log, wanted)
     await check_known(log, wanted, read)
     before, after = (Course(policy, machines, wanted) for policy in policies)
-    async for facts in _known_before(log, read):
-        for fact in facts:
-            before.remember(fact)
-            after.remember(fact)
     stage = Controller()  # decoding and measuring know no policy
     rules, patients, letters, shown = _Sides(), _Sides(), Counter[str](), _Shown()
     total, done, records = sum(part.stop - part.first for part in read.values()), 0, 0
@@ -219,17 +216,21 @@ async def compare(
                 shown.add(difference)
 
     pairing = Pairing()
-    async for some in merged(log, TELEMETRY, read, slice_records):
-        heard = [record for record in some if wanted.has_tenant(record.key.decode(errors="replace"))]
-        for record, item in zip(heard, prepared(stage, heard), strict=True):
-            counts = wanted.has(record)
-            records += counts
-            letters.update([item.reason] if counts and isinstance(item, Malformed) else [])
-            one, other = before.hear(record, item, counts=counts), after.hear(record, item, counts=counts)
-            count(pairing.take(one, other))
-        done += len(some)
-        if advance is not None:
-            advance(done, total)
+    async with open_past(log, read, wanted, slice_records) as past:
+        async for some in merged(log, TELEMETRY, read, slice_records):
+            heard = [record for record in some if wanted.has_tenant(record.key.decode(errors="replace"))]
+            for record, item in zip(heard, prepared(stage, heard), strict=True):
+                for fact in await past.until(record.timestamp_ms):
+                    before.remember(fact)
+                    after.remember(fact)
+                counts = wanted.has(record)
+                records += counts
+                letters.update([item.reason] if counts and isinstance(item, Malformed) else [])
+                one, other = before.hear(record, item, counts=counts), after.hear(record, item, counts=counts)
+                count(pairing.take(one, other))
+            done += len(some)
+            if advance is not None:
+                advance(done, total)
     count(pairing.rest())
     return SideBySide(
         records=records,
@@ -243,18 +244,6 @@ async def compare(
         letters=dict(sorted(letters.items())),
         missing={number: part.first for number, part in read.items() if part.first},
     )
-
-
-async def _known_before(log: Readable, read: Mapping[int, Part]) -> AsyncIterator[Sequence[Record]]:
-    """Read what was known of patients before the telemetry that is left: a patient of years is no beginner."""
-    if not any(part.first for part in read.values()):
-        return
-    firsts = [await first_record(log, TELEMETRY, number, part.first) for number, part in read.items()]
-    begin_ms = min((record.timestamp_ms for record in firsts if record is not None), default=0)
-    for number in await log.bounds(PATIENT):
-        async with closing(log.read(PATIENT, number)) as batches:
-            async for records in batches:
-                yield [record for record in records if record.timestamp_ms < begin_ms]
 
 
 class _Shown:

@@ -1,5 +1,6 @@
 """What if: two policies on the same telemetry, paired as a clinician would pair them, and told in words."""
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ from spineloop import policy_report
 from spineloop.embedded import PARTITIONS
 from spineloop.settings import Settings
 from streams import what_if
+from streams.core import codec
 from streams.core.controller import Controller
 from streams.core.policy import Policy
-from streams.core.records import NewRecord, Record
-from streams.core.topics import PATIENT, TELEMETRY
+from streams.core.records import NewRecord, Record, header
+from streams.core.topics import COMMAND, PATIENT, TELEMETRY
 from streams.decisions import Decided, Difference, Pairing, pairs
 from streams.replay import replay
 from streams.stretch import At, Wanted
@@ -29,6 +31,8 @@ from tests.shell import week
 from tests.shell.spoken import Spineloop, in_thread
 from tests.shell.week import everything, trimmed
 
+REQUESTED = "spineloop.session_requested.v1"
+BEGINS = {REQUESTED, "spineloop.session_started.v1"}
 LOOSE = Policy(vl_stop_pct=25.0)
 
 
@@ -95,20 +99,82 @@ async def test_only_what_is_wanted_counts_and_the_rest_is_heard_all_the_same(dat
     assert all(one.side.at_ms >= middle_ms for one in after.shown)
 
 
-async def test_a_patient_of_whom_the_telemetry_has_forgotten_the_beginning_is_no_beginner(
+async def plans_in(folder: Path) -> dict[str, tuple[Any, ...]]:
+    """Return what was prescribed, by the request that asked for it."""
+    async with open_sqlite_reading(folder / "log.db") as log:
+        commands = [codec.decode_command(record.value or b"") for record in await everything(log, COMMAND)]
+    return {
+        one.cause: tuple((change.quantity, change.old, change.new) for change in one.changes)
+        for one in commands
+        if one.action == "prescribe"
+    }
+
+
+async def requests_in(folder: Path) -> dict[str, Record]:
+    """Return the requests that are left in the telemetry, by their ids."""
+    async with open_sqlite_reading(folder / "log.db") as log:
+        left = await everything(log, TELEMETRY)
+    return {header(one, "ce_id") or "": one for one in left if header(one, "ce_type") == REQUESTED}
+
+
+@pytest.mark.parametrize("number", range(PARTITIONS))
+async def test_where_one_partition_begins_later_the_plans_that_are_left_are_those_of_the_log(
+    number: int, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # telemetry, partition 0   | screening | request | rep | rep ...
+    # telemetry, partition 1       (screening is gone)  | request | rep ...
+    # facts of a machine of 1              | screening --> remembered, though partition 0 begins before it
+    said, hear = dict[str, tuple[Any, ...]](), what_if.Course.hear
+
+    def heard(self: what_if.Course, record: Record, item: Any, *, counts: bool) -> list[Decided]:
+        decided = hear(self, record, item, counts=counts)
+        said.update({one.cause: one.changes for one in decided if one.action == "prescribe"})
+        return decided
+
+    monkeypatch.setattr(what_if.Course, "hear", heard)
+    recorded = await plans_in(data)
+    trimmed(data, TELEMETRY, number, 1)
+    requests = await requests_in(data)
+    found = await compared(data, Settings.read({}).policy())
+    assert list(found.missing) == [number]
+    assert len(said) > len({one.key for one in requests.values()})
+    assert said == {cause: changes for cause, changes in recorded.items() if cause in requests}
+
+
+async def test_only_what_nobody_recomputes_is_remembered_and_in_its_own_time(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remembered: list[Record] = []
-    monkeypatch.setattr(what_if.Course, "remember", lambda _, fact: remembered.append(fact))
-    for number in range(PARTITIONS):
+    told: list[tuple[str, Record]] = []
+    hear = what_if.Course.hear
+
+    def heard(self: what_if.Course, record: Record, item: Any, *, counts: bool) -> list[Decided]:
+        told.append(("heard", record))
+        return hear(self, record, item, counts=counts)
+
+    monkeypatch.setattr(what_if.Course, "remember", lambda _, fact: told.append(("remembered", fact)))
+    monkeypatch.setattr(what_if.Course, "hear", heard)
+    for number in (0, 3):
         trimmed(data, TELEMETRY, number, 6)
-    found = await compared(data, LOOSE)
-    assert found.missing
     async with open_sqlite_reading(data / "log.db") as log:
-        begin_ms = min(record.timestamp_ms for record in await everything(log, TELEMETRY))
-        facts = [record for record in await everything(log, PATIENT) if record.timestamp_ms < begin_ms]
-    assert remembered == [fact for fact in facts for _ in ("before", "after")]
-    assert facts
+        left, facts = await everything(log, TELEMETRY), await everything(log, PATIENT)
+    whole = {one.key for one in left if one.partition in {1, 2}}
+    first_ms = {one.key: one.timestamp_ms for one in reversed(left) if header(one, "ce_type") in BEGINS}
+    machines = {fact: codec.decode_patient_fact(fact.value or b"").machine.encode() for fact in facts}
+    gone = [fact for fact, machine in machines.items() if machine not in whole]
+    gone = [fact for fact in gone if fact.timestamp_ms < first_ms.get(machines[fact], math.inf)]
+    assert len({machines[fact] for fact in gone}) > 1
+
+    await compared(data, LOOSE)
+    remembered = [place(record) for what, record in told if what == "remembered"]
+    assert sorted(remembered) == sorted(place(fact) for fact in gone for _ in ("before", "after"))
+    heard_ms = 0  # so far; a plan keeps the time of its request, and takes nobody back
+    for what, record in told:
+        assert what == "heard" or record.timestamp_ms > heard_ms
+        heard_ms = max(heard_ms, record.timestamp_ms if what == "heard" else 0)
+
+
+def place(record: Record) -> tuple[int, int]:
+    return record.partition, record.offset
 
 
 async def test_a_defect_of_ours_freezes_one_key_and_the_others_go_on(
