@@ -189,7 +189,7 @@ class _Work:
         for output in outputs:
             if output.topic == DEAD_LETTER:
                 self._letters[reason_of(output)] += 1
-            elif _is_of(output, self._wanted):
+            elif is_of(output, self._wanted):
                 (self._early if output.timestamp_ms < self._limit_ms else self._late).add(output)
                 if self._facts is not None and output.topic == PATIENT:
                     self._facts.note(output)
@@ -215,7 +215,7 @@ class _Work:
         """Add one output that stands in the log; what was written again, after a crash or by hand, counts once."""
         if record.timestamp_ms >= self._limit_ms or not self._wanted.has(record) or is_copy(record):
             return
-        if _is_of(record, self._wanted) and recent.is_new(record):
+        if is_of(record, self._wanted) and recent.is_new(record):
             self._said.add(record)
             if record.topic == COMMAND and record.value is not None:
                 self._policies[_policy(record.value)] += 1
@@ -243,7 +243,7 @@ def _id(fact: NewRecord | Record) -> int:
     return int.from_bytes(blake2b((header(fact, "ce_id") or "").encode(), digest_size=8).digest(), "big")
 
 
-def _is_of(output: Record | NewRecord, wanted: Wanted) -> bool:
+def is_of(output: Record | NewRecord, wanted: Wanted) -> bool:
     """Tell whether an output is about somebody who is wanted; a fact about a patient is about its machine."""
     key = output.key.decode(errors="replace")
     if not wanted.machines:

@@ -29,7 +29,7 @@ from streams.digest import Digest
 from streams.merging import merged
 from streams.past import open_past
 from streams.reducer import REDRIVE, Defect, prepared
-from streams.replay import SLICE_RECORDS, Advance
+from streams.replay import SLICE_RECORDS, Advance, is_of
 from streams.stretch import Readable, Wanted, check_known, parts
 
 MAX_SHOWN = 2_000
@@ -150,10 +150,7 @@ class Course:
         return outputs
 
     def _said(self, output: NewRecord) -> None:
-        key = output.key.decode()
-        if self._counts and (
-            self._wanted.has_tenant(key) if output.topic == PATIENT else self._wanted.has_machine(key)
-        ):
+        if self._counts and is_of(output, self._wanted):
             self.digest.add(output)
             self.sessions += output.topic == METRIC and header(output, "ce_type") == _SESSION
 

@@ -61,6 +61,23 @@ async def test_the_same_policy_gives_no_difference_and_the_digest_of_the_replay(
     assert sum(tally.before for tally in found.rules.values()) > 20
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(tenant="acme"),
+        Wanted(machines=("acme/site-1/lumbar-01",)),
+        Wanted(machines=("acme/site-1/lumbar-02", "acme/site-1/row-01")),
+        Wanted(since=At(offset=40)),
+    ],
+)
+async def test_the_digest_of_a_part_is_that_of_a_replay_of_this_part(wanted: Wanted, data: Path) -> None:
+    found = await compared(data, LOOSE, wanted)
+    async with open_sqlite_reading(data / "log.db") as log:
+        replayed = await replay(log, week.stages(), wanted)
+    assert PATIENT in replayed.outputs
+    assert found.digest_before == replayed.digest
+
+
 async def test_a_looser_limit_ends_fewer_sets_and_says_for_whom(data: Path) -> None:
     found = await compared(data, LOOSE)
     loss = found.rules["velocity_loss_stop"]
