@@ -101,8 +101,11 @@ async def served(
     """Answer `/metrics`, `/healthz` (alive) and `/readyz` (200 once `is_ready`, else 503) while the block runs.
 
     With a token, `/metrics` are for whoever shows it as a bearer, as Prometheus does. The others are asked by whatever
-    keeps this process alive, tell one word, and ask for nothing.
+    keeps this process alive, tell one word, and ask for nothing. Port 0 answers nobody.
     """
+    if port == 0:
+        yield
+        return
     guard = Guard(token, time.monotonic)
 
     async def metrics(request: web.Request) -> web.Response:

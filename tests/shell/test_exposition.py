@@ -1,0 +1,27 @@
+"""Exposition over HTTP: who is answered, and where nobody is."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from loadtest.native import free_port
+from spineloop.exposition import Exposition, served
+
+LISTENS = "0A"
+
+
+def listening() -> set[str]:
+    """Return the TCP sockets on which this process listens, as Linux names them."""
+    mine = set[str]()
+    for number in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # the one that listed them
+            mine.add(str(number.readlink()))
+    rows = [row.split() for row in Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return mine & {f"socket:[{row[9]}]" for row in rows if row[3] == LISTENS}
+
+
+async def test_port_0_opens_no_port_at_all() -> None:
+    before = listening()
+    async with served(Exposition(), "127.0.0.1", 0, lambda: True):
+        assert listening() == before
+    async with served(Exposition(), "127.0.0.1", free_port(), lambda: True):
+        assert len(listening() - before) == 1
