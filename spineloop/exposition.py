@@ -106,9 +106,11 @@ async def served(
     if port == 0:
         yield
         return
-    guard = Guard(token, time.monotonic)
 
     async def metrics(request: web.Request) -> web.Response:
+        # one for each request: one for all tires of wrong tokens, and would keep Prometheus out as long as somebody
+        # tells such. The page rests so that nobody guesses; a token of that length nobody can guess at any rate
+        guard = Guard(token, time.monotonic)
         if not (guard.is_our_host(request.headers) and guard.lets_in(request.headers, {})):
             return web.Response(text="not for you\n", status=401, headers={"WWW-Authenticate": "Bearer"})
         return web.Response(body=exposition.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -3,10 +3,14 @@
 from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
+
+from dashboards.live.guard import MAX_FAILURES
 from loadtest.native import free_port
 from spineloop.exposition import Exposition, served
 
 LISTENS = "0A"
+TOKEN = "hush-http-token-of-this-test"  # noqa: S105 - of this test alone
 
 
 def listening() -> set[str]:
@@ -25,3 +29,16 @@ async def test_port_0_opens_no_port_at_all() -> None:
         assert listening() == before
     async with served(Exposition(), "127.0.0.1", free_port(), lambda: True):
         assert len(listening() - before) == 1
+
+
+async def test_however_many_wrong_tokens_came_the_right_one_is_let_in() -> None:
+    port = free_port()
+
+    async def asked(told: str) -> int:
+        answer = await session.get(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {told}"})
+        return answer.status
+
+    async with served(Exposition(), "127.0.0.1", port, lambda: True, TOKEN), aiohttp.ClientSession() as session:
+        assert {await asked(f"{TOKEN}{n}") for n in range(MAX_FAILURES + 1)} == {401}
+        assert await asked(TOKEN) == 200
+        assert await asked("") == 401
