@@ -68,14 +68,10 @@ class Forgetting:
     def _state(self, record: Record) -> bytes:
         value = record.value or b""
         kept = _decode(value)
-        if kept.state is None:
-            return value
         stage = self._of_topic[record.topic]
-        state = stage.restore(kept.state)
+        state = None if kept.state is None else stage.restore(kept.state)
         clean = self._erasure.anywhere(state)
-        if clean is state and kept.quarantine is None:
-            return value
-        quarantine = None if kept.quarantine is None else self._erasure.text(kept.quarantine)
+        quarantine = self._erasure.anywhere(kept.quarantine)  # also of a key that froze before it had a state
         if clean is state and quarantine == kept.quarantine:
             return value
-        return _encode(Kept(kept.position, stage.save(clean), quarantine))
+        return _encode(Kept(kept.position, kept.state if clean is state else stage.save(clean), quarantine))

@@ -170,3 +170,15 @@ def test_a_patient_with_the_name_of_a_site_is_not_mixed_up_with_it(spineloop: Sp
     said = spineloop("erase", "--patient", machine.rpartition("/")[0], "--data", folder, "--yes")
     assert said.code == 1
     assert "is also the site of acme/" in said.err
+
+
+def test_why_a_key_froze_names_nobody_even_if_it_had_no_state_yet() -> None:
+    controller, _ = stages = week.stages()
+    kept = Kept(7, None, "KeyError: 'acme/p1'")
+    record = Record(controller.state_topic, 0, 3, b"acme/north/m1", msgspec.msgpack.encode(kept), week.START_MS)
+    forgetting = Forgetting(Erasure("acme/p1", "acme/erased-0"), stages)
+    assert forgetting.mentions(record)
+    clean = forgetting.record(record)
+    assert clean is not None
+    assert msgspec.msgpack.decode(clean.value or b"", type=Kept) == Kept(7, None, "KeyError: 'acme/erased-0'")
+    assert not forgetting.mentions(clean)
