@@ -53,7 +53,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ingest_tenant, ingest_site : str
         Which machines this bridge or reflex hears; `+` is all. Several bridges need disjoint ones.
     log_url : str
-        `kafka://host:port[,host:port]` or `sqlite:///path/to/directory`.
+        `kafka://host:port[,host:port]` or `sqlite:///path/to/directory`, from the root and as it stands.
     partitions, replication : int
         Of every topic, when topics are created.
     kafka_session_timeout_s : float
@@ -61,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     instance : str
         Name of this process within its role; gives its partitions back to it after a restart. Empty: any.
     history_url : str
-        `http://host:8086` (InfluxDB) or `sqlite:///path/to/directory`.
+        `http://host:8086` (InfluxDB) or `sqlite:///path/to/directory`, as above.
     history_database, history_retention : str
         Where points go: on InfluxDB 2 that is the bucket `database/retention`.
     history_user, history_password : str
@@ -220,8 +220,22 @@ def _check_listener(host: str, token: str, name: str, what: str) -> None:
         raise WrongSetting(f"{PREFIX}{name}_TOKEN: needed for a {what} on {host}, which others can reach")
 
 
+def sqlite_folder(url: str) -> Path:
+    """Return the folder that a `sqlite://` URL names: the rest of it as it stands, for a path may have any character.
+
+    Examples
+    --------
+    >>> str(sqlite_folder("sqlite:///srv/clinic#1"))
+    '/srv/clinic#1'
+    """
+    return Path(url.partition(":")[2].removeprefix("//"))
+
+
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise WrongSetting(f"{PREFIX}{name.upper()}: {url!r}: {error}") from error
     if parts.username is not None or parts.password is not None:  # URLs are shown; this one isn't
         raise WrongSetting(f"{PREFIX}{name.upper()}: no credentials here, they have settings of their own")
     wanted = " or ".join(f"{scheme}://" for scheme in schemes)
@@ -229,3 +243,5 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
         raise WrongSetting(f"{PREFIX}{name.upper()}: expected {wanted}..., got {url!r}")
     if not (parts.netloc or parts.path.strip("/")):
         raise WrongSetting(f"{PREFIX}{name.upper()}: {url!r} names no place")
+    if parts.scheme == "sqlite" and not sqlite_folder(url).is_absolute():
+        raise WrongSetting(f"{PREFIX}{name.upper()}: expected a path from the root, sqlite:///..., got {url!r}")

@@ -38,7 +38,7 @@ from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter, site_fi
 from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex
 from spineloop.exposition import Exposition
-from spineloop.settings import Settings, WrongSetting
+from spineloop.settings import Settings, WrongSetting, sqlite_folder
 from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
@@ -115,7 +115,7 @@ async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
     """Open the log that the settings name."""
     url = urlsplit(settings.log_url)
     if url.scheme == "sqlite":
-        async with open_sqlite_log(_folder(url.path) / "log.db", settings.partitions) as log:
+        async with open_sqlite_log(_folder(settings.log_url) / "log.db", settings.partitions) as log:
             yield log
     else:
         name = f"spineloop-{role}"
@@ -143,9 +143,8 @@ async def open_short_log(folder: Path, kept_ms: int, now_ms: Callable[[], int]) 
 @asynccontextmanager
 async def open_for_reading(settings: Settings, role: str) -> AsyncIterator[Readable]:
     """Open the log that the settings name, to look at it: nothing is made or changed. Raises ValueError and Busy."""
-    url = urlsplit(settings.log_url)
-    if url.scheme == "sqlite":
-        async with open_sqlite_reading(Path(url.path) / "log.db") as reading:
+    if is_sqlite(settings):
+        async with open_sqlite_reading(sqlite_folder(settings.log_url) / "log.db") as reading:
             yield reading
     else:
         async with open_log(settings, role) as log:
@@ -171,9 +170,8 @@ async def meter_history(role: str, settings: Settings, exposition: Exposition) -
 
 @asynccontextmanager
 async def _history(settings: Settings) -> AsyncIterator[InfluxHistory | SqliteHistory]:
-    url = urlsplit(settings.history_url)
-    if url.scheme == "sqlite":
-        async with open_sqlite_history(_folder(url.path) / "history.db") as sink:
+    if urlsplit(settings.history_url).scheme == "sqlite":
+        async with open_sqlite_history(_folder(settings.history_url) / "history.db") as sink:
             yield sink
     else:
         address = InfluxAddress(
@@ -187,8 +185,8 @@ async def _history(settings: Settings) -> AsyncIterator[InfluxHistory | SqliteHi
             yield influx
 
 
-def _folder(path: str) -> Path:
-    folder = Path(path)
+def _folder(url: str) -> Path:
+    folder = sqlite_folder(url)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -441,7 +439,7 @@ def is_sqlite(settings: Settings) -> bool:
 
 async def rewrite_log(settings: Settings, change: Callable[[Record], Record | None]) -> Counter[str]:
     """Change records of a SQLite log where they stand. Raises ValueError and Busy."""
-    return await asyncio.to_thread(sqlite_erasure.rewrite, Path(urlsplit(settings.log_url).path) / "log.db", change)
+    return await asyncio.to_thread(sqlite_erasure.rewrite, sqlite_folder(settings.log_url) / "log.db", change)
 
 
 async def who_is_at_work(settings: Settings) -> list[str]:

@@ -12,6 +12,10 @@ from spineloop.settings import SECRETS, Settings, WrongSetting
     [
         ("SPINELOOP_PARTITIONS", "0", "SPINELOOP_PARTITIONS: Expected `int` >= 1"),
         ("SPINELOOP_LOG_URL", "redis://x", "SPINELOOP_LOG_URL: expected kafka:// or sqlite://..., got 'redis://x'"),
+        ("SPINELOOP_LOG_URL", "sqlite://data", "SPINELOOP_LOG_URL: expected a path from the root, sqlite:///..., got"),
+        ("SPINELOOP_HISTORY_URL", "sqlite:data", "SPINELOOP_HISTORY_URL: expected a path from the root, sqlite:///"),
+        ("SPINELOOP_HISTORY_URL", "sqlite:///", "SPINELOOP_HISTORY_URL: 'sqlite:///' names no place"),
+        ("SPINELOOP_LOG_URL", "kafka://[x", "SPINELOOP_LOG_URL: 'kafka://[x': Invalid IPv6 URL"),
         ("SPINELOOP_MQTT_URL", "mqtt://", "SPINELOOP_MQTT_URL: 'mqtt://' names no place"),
         ("SPINELOOP_LOG_FORMAT", "xml", "SPINELOOP_LOG_FORMAT: Invalid enum value 'xml'"),
         ("SPINELOOP_PARTITION", "1", "SPINELOOP_PARTITION: no such setting"),
