@@ -189,6 +189,8 @@ async def _try_other(log: Readable, settings: Settings, asked: Asked, before: Po
     for name, old, new in policy_report.changed_parameters(before, after):
         typer.echo(f"{name}: {old} -> {new}")
     _tell_what_is_gone(found.letters, found.missing)
+    for partition, gone in found.missing_facts.items():
+        typer.echo(f"partition {partition}: the first {gone:,} facts about patients are gone, and plans may lack them")
     typer.echo(f"{found.differences:,} decisions differ")
     for table in policy_report.tables(found):
         Console().print(table)

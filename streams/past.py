@@ -33,9 +33,18 @@ class Past:
         From when on what a machine leads to is recomputed, in ms since 1970; never of one that is not in it.
     wanted : Wanted
         Whose facts.
+    missing : mapping of int to int
+        How many of their first facts have been removed from partitions that had any.
     """
 
-    def __init__(self, facts: Source | None, since_ms: Mapping[bytes, float], wanted: Wanted) -> None:
+    def __init__(
+        self,
+        facts: Source | None,
+        since_ms: Mapping[bytes, float],
+        wanted: Wanted,
+        missing: Mapping[int, int],
+    ) -> None:
+        self.missing = missing
         self._facts, self._since_ms, self._wanted = facts, since_ms, wanted
         self._ahead: list[tuple[int, int, Record]] = []
         self._count = count()
@@ -68,12 +77,13 @@ class Past:
 async def open_past(log: Readable, read: Mapping[int, Part], wanted: Wanted, slice_records: int) -> AsyncIterator[Past]:
     """Open what happened before these parts of the telemetry."""
     if not any(part.first for part in read.values()):
-        yield Past(None, {}, wanted)
+        yield Past(None, {}, wanted, {})
         return
     since_ms = await _recomputed_since_ms(log, read)
     facts = {number: Part(first, end) for number, (first, end) in (await log.bounds(PATIENT)).items()}
     async with closing(merged(log, PATIENT, facts, slice_records)) as batches:
-        yield Past(Source(batches), since_ms, wanted)
+        missing = {number: part.first for number, part in facts.items() if part.first}
+        yield Past(Source(batches), since_ms, wanted, missing)
 
 
 async def _recomputed_since_ms(log: Readable, read: Mapping[int, Part]) -> Mapping[bytes, float]:

@@ -55,7 +55,9 @@ class SideBySide(msgspec.Struct, frozen=True, kw_only=True):
     """Two policies side by side.
 
     `differences` counts all, `shown` holds the first of them in the order of time. `digest_before` and `digest_after`
-    name all that either policy would have said, as `streams.replay.Replayed.digest` does.
+    name all that either policy would have said, as `streams.replay.Replayed.digest` does. `missing` says for each
+    partition of the telemetry how many of its first records are gone, and `missing_facts` how many of the facts about
+    patients that take their place.
     """
 
     records: int
@@ -68,6 +70,7 @@ class SideBySide(msgspec.Struct, frozen=True, kw_only=True):
     digest_after: str
     letters: Mapping[str, int]
     missing: Mapping[int, int]
+    missing_facts: Mapping[int, int] = {}
 
 
 class Course:
@@ -240,6 +243,7 @@ async def compare(
         digest_after=after.digest.text,
         letters=dict(sorted(letters.items())),
         missing={number: part.first for number, part in read.items() if part.first},
+        missing_facts=past.missing,
     )
 
 

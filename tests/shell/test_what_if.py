@@ -190,6 +190,20 @@ async def test_only_what_nobody_recomputes_is_remembered_and_in_its_own_time(
         heard_ms = max(heard_ms, record.timestamp_ms if what == "heard" else 0)
 
 
+async def test_facts_that_are_gone_as_well_are_counted_and_told(
+    data: Path, spineloop: Spineloop, tmp_path: Path
+) -> None:
+    same = tmp_path / "same.toml"
+    same.write_text("vl_stop_pct = 20.0")
+    gone = trimmed(data, PATIENT, 1, 2)
+    words = ("replay", "--data", data, "--policy", same)
+    assert (await in_thread(spineloop, *words, "--json")).told["missing_facts"] == {}  # all of them are recomputed
+    trimmed(data, TELEMETRY, 0, 6)
+    assert (await in_thread(spineloop, *words, "--json")).told["missing_facts"] == {"1": gone}
+    line = f"partition 1: the first {gone} facts about patients are gone, and plans may lack them\n"
+    assert line in (await in_thread(spineloop, *words)).out
+
+
 def place(record: Record) -> tuple[int, int]:
     return record.partition, record.offset
 
