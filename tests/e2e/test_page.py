@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Locator, WebSocket, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Route, WebSocket, async_playwright, expect
 from playwright.async_api import Page as Tab
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
@@ -374,6 +374,44 @@ async def test_a_wish_that_was_not_recorded_says_so_and_can_be_sent_again(log: S
         await tab.unroute("**/api/asked")
         await tab.get_by_role("button", name="STOP now").click()
         await expect(tab.locator("main")).to_contain_text("STOP by Kim: patient unwell")
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_an_answer_that_comes_after_cancel_touches_no_dialog_of_another_machine_and_is_told(
+    log: SqliteLog, browser: Browser, is_recorded: bool
+) -> None:
+    other = "acme/north/lumbar-2"
+    await log.append([*clinic.whole(clinic.session(KEY)), *clinic.whole(clinic.session(other))])
+    held: list[Route] = []
+    async with page_on(log) as page, tab_at(browser, f"{page.url}#/machine/{KEY}", calm=is_recorded) as tab:
+
+        async def is_held() -> bool:
+            return len(held) == 1
+
+        await tab.route("**/api/asked", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
+        await tab.get_by_role("button", name="STOP machine").click()
+        await tab.get_by_label("Your name").fill("Kim")
+        await tab.get_by_label("Reason").fill("patient unwell")
+        await tab.get_by_role("button", name="STOP now").click()
+        await eventually(is_held)
+        await tab.get_by_role("button", name="Cancel").click()
+        await tab.goto(f"{page.url}#/machine/{other}")
+        await expect(tab.locator("h1")).to_contain_text("lumbar-2")
+        await tab.get_by_role("button", name="STOP machine").click()
+        await (held[0].continue_() if is_recorded else held[0].abort())
+        dialog = tab.get_by_role("dialog", name="STOP lumbar-2")
+        told = "STOP of lumbar-1 is recorded" if is_recorded else "STOP of lumbar-1: The page can't reach its server"
+        await expect(dialog.locator(".outcomes")).to_contain_text(told)
+        await expect(dialog).to_be_visible()
+        await expect(tab.locator("#ask-error")).to_be_hidden()
+        await tab.unroute("**/api/asked")
+        await tab.get_by_label("Your name").fill("Kim")
+        await tab.get_by_label("Reason").fill("the other patient, too")
+        await dialog.get_by_role("button", name="STOP now").click()
+        await expect(dialog).to_be_hidden()
+        await expect(tab.locator("main")).to_contain_text("STOP by Kim: the other patient, too")
+        await tab.locator("body > .outcomes").get_by_role("button", name="Close").click()
+        await expect(tab.locator("body > .outcomes")).to_be_hidden()
 
 
 # --- The link

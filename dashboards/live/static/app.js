@@ -147,6 +147,7 @@ function drawLink(linkState, heardMs) {
 // --- What an operator asks for
 
 const dialog = $("ask");
+const outcomes = [];
 let asking = null;
 
 function ask(wish, { title, text, go, danger, reasons }) {
@@ -186,18 +187,34 @@ function newId() {
 $("ask-cancel").onclick = () => dialog.close();
 $("ask-form").onsubmit = async (event) => {
   event.preventDefault();
-  const by = $("ask-by").value.trim(), reason = $("ask-reason").value.trim();
+  const wish = asking, by = $("ask-by").value.trim(), reason = $("ask-reason").value.trim();
   $("ask-go").disabled = true;
-  const why = await post("api/asked", { ...asking, by, reason });
+  const why = await post("api/asked", { ...wish, by, reason });
+  const name = wish.machine.split("/").at(-1);
+  const told = wish.action === "stop" ? `STOP of ${name}` : `Acknowledgement of an alarm of ${name}`;
+  if (why === null) {
+    localStorage.setItem("operator", by);
+    $("say").textContent = `${told} is recorded.`;
+  }
+  if (asking !== wish || !dialog.open) { // somebody cancelled meanwhile: an answer may only touch the dialog of its own wish
+    outcomes.push(why === null ? `${told} is recorded: it had been sent when you cancelled.` : `${told}: ${why}`);
+    tellOutcomes();
+    return;
+  }
   $("ask-go").disabled = false;
   $("ask-error").hidden = why === null;
   $("ask-error").textContent = why ?? "";
-  if (why === null) {
-    localStorage.setItem("operator", by);
-    dialog.close();
-    $("say").textContent = asking.action === "stop" ? "STOP is recorded." : "The alarm is acknowledged.";
-  }
+  if (why === null) dialog.close();
 };
+
+/** Tell how wishes ended whose dialog was gone, until somebody closes it; behind an open dialog nobody would read it. */
+function tellOutcomes() {
+  const close = () => { outcomes.length = 0; tellOutcomes(); };
+  for (const place of document.querySelectorAll(".outcomes")) {
+    place.hidden = !outcomes.length;
+    fill(place, outcomes.length ? [...outcomes.map((text) => h("p", {}, text)), h("button", { type: "button", class: "plain small", onclick: close }, "Close")] : []);
+  }
+}
 
 /** Send something; return null, or why it was not taken. The same id makes a second try harmless. */
 async function post(path, body) {
