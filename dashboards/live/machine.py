@@ -54,6 +54,9 @@ MAX_COMMANDS = 12
 MAX_NOTICES = 12
 MAX_ALARMS = 8
 MAX_ASKED = 6
+MAX_ANSWERS = 12
+"""Answers to what operators asked for that are kept until their wish has been read, too: three topics."""
+
 MAX_CLOSED = 16
 """Ends of commands that are kept until their command has been read, too: two topics."""
 
@@ -63,6 +66,9 @@ MAX_PAST = 4
 
 SILENT_MS = 20_000
 """A machine that has said nothing for so long is silent: four heartbeats."""
+
+Status = Literal["recorded", "sent", "noted"] | Outcome
+"""How far a wish of an operator has come."""
 
 State = Literal["stopped", "offline", "silent", "training", "resting", "waiting", "idle"]
 
@@ -163,7 +169,7 @@ class Alarm(msgspec.Struct, frozen=True):
 
 
 class AskedView(msgspec.Struct, frozen=True):
-    """What an operator asked for."""
+    """What an operator asked for, and how far it has come: recorded, sent, and how it ended."""
 
     id: str
     cause: str
@@ -171,6 +177,7 @@ class AskedView(msgspec.Struct, frozen=True):
     action: Asked
     by: str
     reason: str
+    status: Status = "recorded"
 
 
 class MachineView(msgspec.Struct, frozen=True):
@@ -193,6 +200,7 @@ class MachineView(msgspec.Struct, frozen=True):
     alarms: tuple[Alarm, ...] = ()
     seen: tuple[tuple[str, str, str, int], ...] = ()
     asked: tuple[AskedView, ...] = ()
+    answers: tuple[tuple[int, str, Status], ...] = ()
     last_rep_id: str | None = None
 
     def state(self, now_ms: int) -> State:
@@ -350,7 +358,8 @@ def _planned(view: MachineView, plan: PlanMade, at_ms: int) -> MachineView:
 def _asked(view: MachineView, message: OperatorAsked, at_ms: int) -> MachineView:
     if any(one.id == message.id for one in view.asked):
         return view
-    told = AskedView(message.id, message.cause, at_ms, message.action, message.by, message.reason)
+    status: Status = next((status for _, cause, status in view.answers if cause == message.cause), "recorded")
+    told = AskedView(message.id, message.cause, at_ms, message.action, message.by, message.reason, status)
     view = replace(view, asked=(*view.asked, told)[-MAX_ASKED:])
     if message.alarm is None:
         return view
@@ -374,6 +383,23 @@ HEARD: Mapping[type, Callable[[MachineView, Any, int], MachineView]] = {
     OperatorAsked: _asked,
 }
 """What changes more than the sign of life of a machine."""
+
+
+def _answered(view: MachineView, cause: str, status: Status, at_ms: int) -> MachineView:
+    """Take over how far a wish of an operator has come; it never goes back, whatever has left the lists since."""
+    if not cause.startswith(f"{view.key}/operator/"):
+        return view
+    known = next((one for one in view.answers if one[1] == cause), None)
+    if known is not None and status == "sent":
+        return view
+    answer = (at_ms if known is None else known[0], cause, status)
+    answers = sorted([*(one for one in view.answers if one is not known), answer])[-MAX_ANSWERS:]
+    asked = tuple(replace(one, status=_later(one.status, status)) if one.cause == cause else one for one in view.asked)
+    return replace(view, answers=tuple(answers), asked=asked)
+
+
+def _later(before: Status, now: Status) -> Status:
+    return before if now == "sent" and before != "recorded" else now
 
 
 def _seen(alarm: Alarm, view: MachineView) -> Alarm:
@@ -401,6 +427,7 @@ def commanded(view: MachineView, command: Command, policy: Policy | None) -> Mac
     told = CommandView(command, outcome, reason)
     commands = sorted((*view.commands, told), key=lambda one: one.command.issued_ms)
     view = replace(view, commands=tuple(commands[-MAX_COMMANDS:]))
+    view = _answered(view, command.cause, outcome or "sent", command.issued_ms)
     if command.action == "stop":
         view = replace(view, stopped_ms=max(view.stopped_ms, command.issued_ms))
         text = sentences.sentence(command, view.unit, policy)
@@ -505,6 +532,7 @@ def _closed(view: MachineView, told: CommandClosed) -> MachineView:
         for one in view.commands
     )
     end = (told.command_id, told.outcome, told.reason)
+    view = _answered(view, told.command_id.rpartition("/")[0], told.outcome, told.at_ms)  # an id is cause and rule
     return replace(view, commands=commands, closed=(*view.closed, end)[-MAX_CLOSED:])
 
 
@@ -530,6 +558,8 @@ def _notice(view: MachineView, notice: Notice) -> MachineView:
         return view
     told = NoticeView(notice.id, notice.at_ms, notice.name, notice.severity, notice.detail)
     view = replace(view, notices=tuple(sorted((*view.notices, told), key=lambda one: one.at_ms)[-MAX_NOTICES:]))
+    if notice.name == "alarm_acknowledged":
+        view = _answered(view, notice.cause, "noted", notice.at_ms)
     if notice.severity == "alarm":
         text = sentences.notice(notice.name, notice.detail)
         view = _with_alarm(view, Alarm(notice.id, notice.at_ms, text))

@@ -108,7 +108,7 @@ def one_machine(view: View, key: str, now_ms: int) -> Shown:
             for told in reversed(one.notices)
         ],
         "alarms": [_alarm(alarm) for alarm in reversed(one.alarms)],
-        "asked": [_asked(told, one) for told in reversed(one.asked)],
+        "asked": [_asked(told) for told in reversed(one.asked)],
     }
 
 
@@ -233,21 +233,15 @@ def _plain(value: float | str | None) -> str:
     return "unknown" if value is None else sentences.number(value)
 
 
-def _asked(told: AskedView, one: MachineView) -> Shown:
-    """Show what an operator asked for and how far it has come: recorded, sent, and how it ended."""
-    status: str = "recorded"
-    for command in one.commands:
-        if command.command.cause == told.cause:
-            status = command.outcome or "sent"
-    if any(notice.id == f"{told.cause}/notice/alarm_acknowledged" for notice in one.notices):
-        status = "noted"
+def _asked(told: AskedView) -> Shown:
+    """Show what an operator asked for and how far it has come."""
     return {
         "id": told.id,
         "at_ms": told.at_ms,
         "action": told.action,
         "by": told.by,
         "reason": told.reason,
-        "status": status,
+        "status": told.status,
     }
 
 

@@ -285,6 +285,40 @@ def test_what_an_operator_asked_for_shows_how_far_it_has_come() -> None:
     assert detail["state"] == "stopped"
 
 
+def answered() -> list[NewRecord]:
+    """Tell of a STOP and an acknowledgement, their answers, and so much an hour later that every list is full."""
+    stop, acknowledgement = asked("stop"), asked("acknowledge", 2, alarm="a1")
+    said_ = [*stop, *acknowledgement, *clinic.concluded([*clinic.spoken(clinic.session(KEY)), *stop, *acknowledgement])]
+    for n in range(machine.MAX_COMMANDS + machine.MAX_CLOSED):
+        later_ms = NOW_MS + 3_600_000 + n
+        command = told("tempo_or_bounce", "cue", command_id=f"c{n}", cause=f"{KEY}/b1/{n}", issued_ms=later_ms)
+        notice = Notice(id=f"n{n}", machine=KEY, cause="c", at_ms=later_ms, name="late", severity="info", detail="x")
+        said_ += [record for one in (command, notice, closed_of(command)) for record in to_records(one, later_ms)]
+    return said_
+
+
+def closed_of(command: Command) -> CommandClosed:
+    return CommandClosed(
+        id=f"{command.command_id}/closed", machine=KEY, cause="c", at_ms=command.issued_ms,
+        command_id=command.command_id, rule=command.rule, action=command.action, outcome="applied",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("topics", list(permutations([TELEMETRY, METRIC, COMMAND])))
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_wish_that_was_answered_never_falls_back_whatever_comes_later_and_whichever_topic_is_read_first(
+    topics: tuple[str, ...], is_closed: bool
+) -> None:
+    records = answered()
+    if is_closed:
+        stop = next(codec.decode_command(one.value or b"") for one in records if one.topic == COMMAND)
+        first = next(n for n, one in enumerate(records) if one.topic == COMMAND)
+        records[first + 1 : first + 1] = to_records(closed_of(stop), NOW_MS)
+    view = seen([record for topic in topics for record in records if record.topic == topic])
+    status = [one["status"] for one in shown.one_machine(view, KEY, NOW_MS)["asked"]]
+    assert status == ["noted", "applied" if is_closed else "sent"]
+
+
 # --- Bounds
 
 
