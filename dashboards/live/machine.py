@@ -537,9 +537,13 @@ def _closed(view: MachineView, told: CommandClosed) -> MachineView:
 
 
 def _watched(view: MachineView, told: MachineSeen) -> MachineView:
-    """Take over what the controller says of a machine, for a page that has not read how it came to that."""
+    """Take over what the controller says of a machine, for a page that has not read how it came to that.
+
+    It is no sign of life: an operator's STOP makes the controller speak of a machine that hangs.
+    """
     at_ms = told.at_ms
-    view = alive(view, at_ms) if told.online else replace(view, offline_ms=max(view.offline_ms, at_ms))
+    if not told.online:
+        view = replace(view, offline_ms=max(view.offline_ms, at_ms))
     if told.mode == "locked":
         view = replace(view, stopped_ms=max(view.stopped_ms, at_ms))
     else:

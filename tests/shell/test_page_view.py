@@ -134,6 +134,15 @@ def test_a_clinicians_release_ends_a_stop() -> None:
     assert [alarm.seen_by for alarm in one.alarms] == [None]  # released, and still nobody has said that it was seen
 
 
+def test_a_stop_from_the_page_is_no_sign_of_life_of_a_machine_that_hangs() -> None:
+    later_ms = NOW_MS + 600_000
+    wish = OperatorAsked(machine=KEY, id="1" * 32, by="Kim", reason="it hangs", action="stop")
+    spoken = clinic.spoken(clinic.session(KEY, STEADY)) + to_records(wish, later_ms)
+    view = seen(spoken + clinic.concluded(spoken))
+    told_ = shown.one_machine(view, KEY, later_ms)
+    assert (told_["state"], told_["heard_ms"]) == ("stopped", NOW_MS)
+
+
 TWO_VISITS = [
     *clinic.session(KEY, TIRING, end=True, until_ms=NOW_MS - 60_000),
     *clinic.session("acme/north/lumbar-2", STEADY, stop=True, patient="acme/p2"),
