@@ -38,6 +38,9 @@ MAX_CURVES = 64
 
 MAX_DETAIL = 300
 
+REDRIVE_MARK = "spineloop-redrive-mark"
+"""Header of what `spineloop dead-letters` notes beside the letters that it puts back; it is no letter."""
+
 NO_REP = (0, b"")
 """Log time in ms and bytes of a rep that is not there."""
 
@@ -173,7 +176,9 @@ class View:
             self._of_patient(self.patients.summarised(fact))
 
     def letter(self, record: Record) -> None:
-        """Fold a dead letter."""
+        """Fold a dead letter; one that was put back has been one all the same, and the marks of that are none."""
+        if header(record, REDRIVE_MARK) is not None:
+            return
         why = header(record, PREFIX + "exception.message") or "unknown"
         source = [header(record, PREFIX + name) for name in ("topic", "partition", "offset")]
         self.reasons[reason_of(record)] += 1

@@ -19,6 +19,7 @@ from dashboards.live.board import Board
 from dashboards.live.machine import SILENT_MS, MachineView
 from dashboards.live.patients import Patients
 from dashboards.live.view import RAW_BYTES, TOPICS, View
+from spineloop import redriving
 from streams.core import codec
 from streams.core.commands import Change, Command, Evidence
 from streams.core.dead_letters import dead_letter
@@ -465,6 +466,19 @@ def test_a_dead_letter_tells_place_stage_and_reason_and_nothing_of_its_content()
         TELEMETRY,
     )
     assert "secret" not in json.dumps(told_)
+
+
+def test_marks_of_a_redrive_are_no_dead_letters() -> None:
+    letter = dead_letter(
+        NewRecord(TELEMETRY, KEY.encode(), b"?", 5), stage="controller", reason="bad_value", detail="x"
+    )
+    (lies,) = clinic.placed([letter])
+    marks = [
+        redriving._mark(lies, "begun", NOW_MS, redriving.Begun(TELEMETRY, {0: 1})),  # noqa: SLF001
+        redriving._mark(lies, "done", NOW_MS),  # noqa: SLF001
+    ]
+    told_ = shown.letters(seen([letter, *marks]))
+    assert (len(told_["letters"]), told_["reasons"]) == (1, [("bad_value", 1)])
 
 
 def test_a_browser_is_told_only_what_changed_since_it_looked() -> None:
