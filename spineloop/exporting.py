@@ -18,12 +18,12 @@ from spineloop.settings import Settings, WrongSetting
 from streams.core import codec
 from streams.core.danger import EARLY
 from streams.core.errors import Malformed
-from streams.core.records import Record, header
+from streams.core.records import REPLAYED, Record, header
 from streams.core.results import CommandClosed
 from streams.core.topics import COMMAND, METRIC
 from streams.digest import Recent, has_any
 from streams.merging import merged
-from streams.reducer import REDRIVE, REDRIVEN, REPLAYED
+from streams.reducer import REDRIVE, REDRIVEN
 from streams.stretch import At, OutOfRange, Part, Readable, Wanted, check_order, parts
 
 SLICE_RECORDS = 500

@@ -16,9 +16,8 @@ from spineloop.settings import Settings, WrongSetting
 from streams.core import policy
 from streams.core.errors import Malformed
 from streams.core.policy import Policy
-from streams.core.records import NewRecord
+from streams.core.records import REPLAYED, NewRecord
 from streams.log import Log
-from streams.reducer import REPLAYED
 from streams.replay import Replayed, replay
 from streams.stretch import OutOfRange, Readable, Wanted, check_order
 from streams.what_if import SideBySide, compare

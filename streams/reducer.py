@@ -20,9 +20,6 @@ REDRIVE = "spineloop-redrive"
 REDRIVEN = "spineloop-redriven"
 """Header of a dead letter that was put back: the partition and the offset where it lay, so that it goes back once."""
 
-REPLAYED = "spineloop-replayed"
-"""Header of a metric that a replay wrote again: what the stages said at the time stands before it in the log."""
-
 
 class Witness(Protocol):
     """Who hears what went well and what did not; each call may raise to stop the work."""

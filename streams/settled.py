@@ -6,11 +6,11 @@ from typing import Any
 from streams.checkpoint import State
 from streams.core.danger import EARLY
 from streams.core.plans import PlanMade
-from streams.core.records import Record, header
+from streams.core.records import REPLAYED, Record, header
 from streams.core.stage import Stage
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.digest import Digest, Recent, has_any
-from streams.reducer import REDRIVE, REDRIVEN, REPLAYED
+from streams.reducer import REDRIVE, REDRIVEN
 from streams.stretch import Readable, closing
 
 OUTPUTS = (METRIC, COMMAND, PATIENT)

@@ -18,7 +18,7 @@ from streams.core.danger import EARLY
 from streams.core.dead_letters import PREFIX, reason_of
 from streams.core.errors import Malformed
 from streams.core.policy import Policy
-from streams.core.records import Record, header
+from streams.core.records import REPLAYED, Record, header
 from streams.core.results import CommandClosed, PatientAssessed, RepMeasured, SessionSummarised
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
 
@@ -115,7 +115,12 @@ class View:
         return max(0, self._rep_ms - self._measured_ms)
 
     def take(self, record: Record) -> None:
-        """Fold one record; one that can't be read is counted and passed over."""
+        """Fold one record; one that can't be read is counted and passed over.
+
+        What a replay has written again is passed over, too: it is for the history, and its alarms are not of today.
+        """
+        if header(record, REPLAYED) is not None:
+            return
         self.version += 1
         self.counts[record.topic] += 1
         self.last_ms[record.topic] = max(self.last_ms.get(record.topic, 0), record.timestamp_ms)

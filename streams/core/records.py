@@ -13,6 +13,9 @@ SPEC_VERSION = b"1.0"
 JSON_TYPE = b"application/json"
 MSGPACK_TYPE = b"application/msgpack"
 
+REPLAYED = "spineloop-replayed"
+"""Header of a metric that a replay wrote again: what the stages said at the time stands before it in the log."""
+
 
 class NewRecord(msgspec.Struct, frozen=True):
     """A record on its way into the log; the log chooses its partition by key, then its offset.

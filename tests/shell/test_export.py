@@ -27,10 +27,10 @@ from streams.core.catalogue import METRICS
 from streams.core.commands import Command
 from streams.core.danger import early_stop
 from streams.core.operators import OperatorAsked
-from streams.core.records import NewRecord, Record, header
+from streams.core.records import REPLAYED, NewRecord, Record, header
 from streams.core.results import CommandClosed, RepMeasured
 from streams.core.topics import COMMAND, METRIC
-from streams.reducer import REDRIVEN, REPLAYED
+from streams.reducer import REDRIVEN
 from streams.stretch import At, Wanted
 from tests.shell.spoken import Spineloop, in_thread
 from tests.shell.week import as_it_was, everything

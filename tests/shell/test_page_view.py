@@ -28,7 +28,7 @@ from streams.core.operators import OperatorAsked
 from streams.core.outputs import repeated, to_records
 from streams.core.plan_rules import PLAN_RULES
 from streams.core.policy import DEFAULT
-from streams.core.records import NewRecord
+from streams.core.records import REPLAYED, NewRecord
 from streams.core.results import CommandClosed, Notice, PatientAssessed, RepMeasured, SessionSummarised
 from streams.core.session_rules import SESSION_RULES
 from streams.core.telemetry import Heartbeat, Offline, Online, Released, Rep, SessionRequested
@@ -264,6 +264,12 @@ def test_an_alarm_stays_until_somebody_has_seen_it_and_says_who(ack_first: bool)
     assert shown.alarms(view) == ([], 0)
     (alarm,) = shown.one_machine(view, KEY, NOW_MS)["alarms"]
     assert (alarm["seen_by"], alarm["seen_why"]) == ("Kim", "patient unwell")
+
+
+def test_what_a_replay_writes_again_opens_no_alarm_and_is_no_news_of_a_machine() -> None:
+    old = Notice(id="n", machine=KEY, cause="c", at_ms=NOW_MS - 9, name="refused", severity="alarm", detail="x")
+    view = seen([replace(one, headers=(*one.headers, (REPLAYED, b"1"))) for one in to_records(old, NOW_MS - 9)])
+    assert (shown.alarms(view), view.get(KEY), view.counts[METRIC], view.last_ms) == (([], 0), None, 0, {})
 
 
 def test_alarms_of_the_fleet_come_newest_first_and_all_are_counted() -> None:
