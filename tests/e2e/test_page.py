@@ -13,6 +13,7 @@ from playwright.async_api import Browser, BrowserContext, Locator, Route, WebSoc
 from playwright.async_api import Page as Tab
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from dashboards.live.feed import Listener, Subscription
 from dashboards.live.server import Page, PageSettings
 from spineloop.embedded import free_port
 from streams.core import policy
@@ -58,12 +59,12 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
 
 
 @asynccontextmanager
-async def page_on(log: SqliteLog, **fields: Any) -> AsyncIterator[Page]:
+async def page_on(log: Any, *, is_reading: bool = False, **fields: Any) -> AsyncIterator[Page]:
     page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=lambda: NOW_MS)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(page.run(stop))
-        while not page.is_ready:
+        while not (page.port if is_reading else page.is_ready):
             await asyncio.sleep(0.01)
         try:
             yield page
@@ -415,6 +416,34 @@ async def test_an_answer_that_comes_after_cancel_touches_no_dialog_of_another_ma
 
 
 # --- The link
+
+
+class Held:
+    """A log of which nothing is read until it is let go."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+        self.let_go = asyncio.Event()
+        self.append, self.bounds, self.read, self.offset_at = log.append, log.bounds, log.read, log.offset_at
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str, group: str, listener: Listener | None = None) -> AsyncIterator[Subscription]:
+        await self.let_go.wait()
+        async with self._log.subscribe(topic, group, listener) as subscription:
+            yield subscription
+
+
+async def test_a_page_that_still_reads_what_was_before_does_not_say_that_it_is_live(
+    log: SqliteLog, browser: Browser
+) -> None:
+    await log.append(clinic.whole(clinic.session(KEY)))
+    held = Held(log)
+    async with page_on(held, is_reading=True) as page, tab_at(browser, page.url) as tab:
+        await expect(tab.locator(".head")).to_be_visible()  # it has heard of a fleet without machines
+        await expect(link(tab)).to_have_text("Reading the log")
+        held.let_go.set()
+        await expect(link(tab)).to_have_text("Live")
+        await expect(tab.locator("main")).to_contain_text("lumbar-1")
 
 
 async def test_a_lost_connection_is_shown_and_mends_itself_with_all_that_happened_meanwhile(

@@ -55,7 +55,10 @@ function hear(message) {
     state.alarmCount = message.alarm_count;
     sayAlarms();
   }
-  if (message.figures) state.figures = message.figures;
+  if (message.figures) {
+    state.figures = message.figures;
+    drawLink(state.link, state.heardMs); // whether the page still reads, and whether its log refuses
+  }
   if (message.detail !== undefined) state.detail = message.detail;
   const plain = state.filter === "all" && !state.find;
   if (state.route.look === "fleet" && !message.all && plain && state.tiles.size === known && !message.alarms && main.querySelector(".grid")) {
@@ -129,14 +132,11 @@ function since(heardMs) {
 }
 
 function drawLink(linkState, heardMs) {
-  const news = state.link !== linkState;
   state.link = linkState;
   state.heardMs = heardMs;
-  if (!news && linkState === "live" && !state.wasRefused && !state.figures?.refused) return;
   const pill = $("link"), banner = $("banner"), refused = state.figures?.refused;
-  state.wasRefused = Boolean(refused);
   pill.className = `link ${linkState}`;
-  const text = { live: state.figures && !state.figures.caught_up ? "Reading the log" : "Live", connecting: "Connecting", lost: "Connection lost" }[linkState];
+  const text = { live: state.figures?.caught_up ? "Live" : "Reading the log", connecting: "Connecting", lost: "Connection lost" }[linkState];
   if (pill.textContent !== text) pill.textContent = text;
   document.body.classList.toggle("is-old", linkState === "lost");
   banner.hidden = linkState !== "lost" && !refused;
