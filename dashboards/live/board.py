@@ -1,6 +1,6 @@
 """Board: the tiles of all machines, written once for everybody who looks, and what has changed since one looked."""
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import msgspec
@@ -10,6 +10,9 @@ from dashboards.live.view import View
 
 AGAIN_MS = 1_000
 """How often a machine is looked at although nothing came from it: it may have fallen silent."""
+
+MAX_GONE = 5_000
+"""Machines that are told to have gone, the last ones; a browser hears of each within seconds, or else begins anew."""
 
 _encode = msgspec.json.encode
 
@@ -28,6 +31,7 @@ class Board:
         self.states: Counter[str] = Counter()
         self._view = view
         self._tiles: dict[str, tuple[int, msgspec.Raw]] = {}
+        self._gone: deque[tuple[int, str]] = deque(maxlen=MAX_GONE)
         self._alarms: tuple[int, msgspec.Raw, int] = (0, msgspec.Raw(b"[]"), 0)
         self._folded = -1
         self._all_ms = 0
@@ -45,6 +49,7 @@ class Board:
         if is_due:
             self._all_ms = now_ms
             self.states = Counter(one.state(now_ms) for one in view)
+            self._forget()
         listed, count = shown.alarms(view)
         raw = msgspec.Raw(_encode(listed))
         if raw != self._alarms[1] or count != self._alarms[2]:
@@ -56,10 +61,19 @@ class Board:
         if key not in self._tiles or self._tiles[key][1] != raw:
             self._tiles[key] = (self.version, raw)
 
+    def _forget(self) -> None:
+        """Drop the tiles of machines that the view has dropped."""
+        for key in [key for key in self._tiles if key not in self._view]:
+            del self._tiles[key]
+            self._gone.append((self.version, key))
+
     def since(self, version: int) -> dict[str, Any]:
         """Return what has changed since a version; since 0 everything has."""
         tiles = [raw for changed, raw in self._tiles.values() if changed > version]
         told: dict[str, Any] = {"tiles": tiles} if tiles else {}
+        gone = [key for changed, key in self._gone if changed > version > 0]
+        if gone:
+            told["gone"] = gone  # before the tiles: a machine may have come back
         changed, listed, count = self._alarms
         if changed > version or version == 0:
             told |= {"alarms": listed, "alarm_count": count}

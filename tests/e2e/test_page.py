@@ -59,8 +59,10 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
 
 
 @asynccontextmanager
-async def page_on(log: Any, *, is_reading: bool = False, **fields: Any) -> AsyncIterator[Page]:
-    page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=lambda: NOW_MS)
+async def page_on(
+    log: Any, *, is_reading: bool = False, now_ms: Callable[[], int] = lambda: NOW_MS, **fields: Any
+) -> AsyncIterator[Page]:
+    page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=now_ms)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(page.run(stop))
@@ -152,6 +154,21 @@ async def test_the_machine_in_trouble_among_five_hundred_is_two_clicks_away_and_
         why = commands.get_by_text("Machine stopped and locked: the stop button was pressed.", exact=True)
         await expect(why).to_be_visible()
         await expect(why).to_be_in_viewport()
+
+
+async def test_a_machine_that_had_to_leave_the_view_leaves_the_screen(
+    log: SqliteLog, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.live.view.MAX_MACHINES", 1)
+    at_ms = [NOW_MS]
+    await log.append(clinic.whole(clinic.session(KEY)))
+    async with page_on(log, now_ms=lambda: at_ms[0]) as page, tab_at(browser, page.url) as tab:
+        await expect(tab.locator(".tile")).to_contain_text(["lumbar-1"])
+        await log.append(clinic.whole(clinic.session("acme/north/lumbar-2")))
+        await expect(tab.locator(".tile")).to_contain_text(["lumbar-1", "lumbar-2"])
+        at_ms[0] += 1_000  # the board looks at all machines once a second
+        await expect(tab.locator(".tile")).to_have_count(1)
+        await expect(tab.locator(".tile")).to_contain_text("lumbar-2")
 
 
 async def test_filters_and_search_find_machines_and_patients(log: SqliteLog, browser: Browser) -> None:

@@ -117,6 +117,7 @@ class Live:
     async def hear(self) -> dict[str, Any]:
         message: dict[str, Any] = await self.socket.receive_json(timeout=DEADLINE_S)
         self.messages.append(message)
+        self.tiles = {key: one for key, one in self.tiles.items() if key not in message.get("gone", ())}
         self.tiles |= {one["key"]: one for one in message.get("tiles", ())}
         self.detail = message.get("detail", self.detail)
         return message

@@ -505,6 +505,25 @@ def test_a_browser_is_told_only_what_changed_since_it_looked() -> None:
     assert {json.loads(bytes(raw))["state"] for raw in board.since(before)["tiles"]} == {"silent"}
 
 
+def test_a_machine_that_the_view_drops_leaves_the_board_and_every_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboards.live.view.MAX_MACHINES", 2)
+    view, first, second, third = View(), "acme/north/lumbar-1", "acme/north/lumbar-2", "acme/north/lumbar-3"
+    board = Board(seen(clinic.whole([*clinic.session(first), *clinic.session(second)]), view))
+    board.refresh(NOW_MS)
+    before = board.version
+    seen(clinic.whole(clinic.session(third)), view)
+    board.refresh(NOW_MS + 1_000)
+    news = board.since(before)
+    assert (news["gone"], [json.loads(bytes(raw))["key"] for raw in news["tiles"]]) == ([first], [third])
+    assert {json.loads(bytes(raw))["key"] for raw in board.since(0)["tiles"]} == {second, third}
+    assert "gone" not in board.since(0) | board.since(board.version)
+    before = board.version
+    seen(clinic.whole(clinic.session(first)), view)  # it comes back, and another one leaves
+    board.refresh(NOW_MS + 2_000)
+    news = board.since(before)
+    assert (news["gone"], [json.loads(bytes(raw))["key"] for raw in news["tiles"]]) == ([second], [first])
+
+
 # --- Sentences
 
 

@@ -49,6 +49,7 @@ function hear(message) {
   }
   const changed = message.tiles ?? [];
   const known = state.tiles.size;
+  for (const key of message.gone ?? []) state.tiles.delete(key);
   for (const one of changed) state.tiles.set(one.key, one);
   if (message.alarms) {
     state.alarms = message.alarms;
@@ -61,7 +62,7 @@ function hear(message) {
   }
   if (message.detail !== undefined) state.detail = message.detail;
   const plain = state.filter === "all" && !state.find;
-  if (state.route.look === "fleet" && !message.all && plain && state.tiles.size === known && !message.alarms && main.querySelector(".grid")) {
+  if (state.route.look === "fleet" && !message.all && !message.gone && plain && state.tiles.size === known && !message.alarms && main.querySelector(".grid")) {
     for (const one of changed) {
       const old = main.querySelector(`li[data-key="${CSS.escape(one.key)}"]`);
       if (old) morph(old, tile(one));
