@@ -28,6 +28,9 @@ TOPICS = (TELEMETRY, METRIC, COMMAND, PATIENT, DEAD_LETTER)
 MAX_MACHINES = 5_000
 """Machines that are shown; the one that was heard of longest ago leaves."""
 
+MAX_PATIENTS = 5_000
+"""Patients of whom it is known when they changed last; of another it is looked up anew each second."""
+
 MAX_LETTERS = 200
 """Dead letters that are listed; all that were read are counted."""
 
@@ -90,6 +93,7 @@ class View:
         self.digest = policy.digest(chosen)
         self._machines: OrderedDict[str, MachineView] = OrderedDict()
         self._versions: dict[str, int] = {}
+        self._patient_versions: OrderedDict[str, int] = OrderedDict()
         self._raw: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
         self._raw_bytes, self._raw_held = raw_bytes, 0
         self._curves: OrderedDict[tuple[str, bytes], Curve | None] = OrderedDict()
@@ -106,8 +110,8 @@ class View:
         return self._machines.get(key)
 
     def version_of(self, name: str) -> int:
-        """Return the version at which a machine or a patient changed last; 0 if never."""
-        return self._versions.get(name, 0)
+        """Return the version at which a machine or a patient changed last; 0 if never, or too long ago to be known."""
+        return self._versions.get(name) or self._patient_versions.get(name, 0)
 
     @property
     def behind_ms(self) -> int:
@@ -224,8 +228,13 @@ class View:
             self._raw_held -= len(self._raw.popitem(last=False)[1][1])
 
     def _of_patient(self, patient: str | None) -> None:
-        if patient is not None:
-            self._versions[f"patient {patient}"] = self.version
+        if patient is None:
+            return
+        name = f"patient {patient}"
+        self._patient_versions[name] = self.version
+        self._patient_versions.move_to_end(name)
+        if len(self._patient_versions) > MAX_PATIENTS:
+            self._patient_versions.popitem(last=False)
 
 
 FOLDS: Mapping[str, Callable[[View, Record], Any]] = {

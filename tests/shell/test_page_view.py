@@ -524,6 +524,19 @@ def test_a_machine_that_the_view_drops_leaves_the_board_and_every_browser(monkey
     assert (news["gone"], [json.loads(bytes(raw))["key"] for raw in news["tiles"]]) == ([second], [first])
 
 
+def test_of_how_many_patients_it_is_known_when_they_changed_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboards.live.view.MAX_PATIENTS", 2)
+    view = View()
+    for n in (1, 2, 1, 3):
+        assessed = PatientAssessed(
+            id=f"a{n}{view.version}", machine=KEY, cause="c", at_ms=NOW_MS, patient=f"acme/p{n}", exercise="row",
+            side="both", intent="max", settings="h1", load_N=300.0, sessions=4, clean_sessions=3, values={},
+            undefined={},
+        )  # fmt: skip
+        seen(to_records(assessed, NOW_MS), view)
+    assert [view.version_of(f"patient acme/p{n}") for n in (1, 2, 3)] == [3, 0, 4]
+
+
 # --- Sentences
 
 
