@@ -86,10 +86,11 @@ def progress_load(situation: PlanSituation, policy: Policy) -> Match | None:
 
     The step is the smaller of `progress_step_pct` and one increment, `week_cap_pct` within 7 days at most; where the
     increment is the larger, reps or time under load go up as in rule 15. A session is good if every set was done, by
-    reps without a flag and at the prescribed load, no message was lost, every rep reached `rom_amber_pct`, the tempo error is within `tempo_tol_pct` (with intent max:
-    velocity loss below `vl_stop_pct`), pain is up to `pain_ok`, exertion up to `rpe_max`, none of rules 0-4 and 8-11
-    acted, and its last set had `reps_over` reps above the target or more than `tul_progress_s` under load. What is
-    unknown is not met. It does not hold for who is guarded, learns, or has been away for the first of `gap_days`.
+    reps without a flag and at the prescribed load, no message was lost, every rep reached `rom_amber_pct`, the tempo
+    error is within `tempo_tol_pct` (with intent max: velocity loss below `vl_stop_pct`), pain is up to `pain_ok`,
+    exertion up to `rpe_max`, none of rules 0-4 and 8-11 acted, and its last set had `reps_over` reps above the target
+    or more than `tul_progress_s` under load. What is unknown is not met. It does not hold for who is guarded, learns,
+    or has been away for the first of `gap_days`.
     """
     if situation.plan.guarded or is_learning(situation, policy):
         return None
