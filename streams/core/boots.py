@@ -287,7 +287,7 @@ def planned(turn: Turn, plan: PlanMade) -> None:
     is_asked = session is not None and session.waits and (session.id, session.request_id) == (wish.session, wish.cause)
     if session is not None and session.patient is not None and session.started and session.id == wish.session:
         _screened_elsewhere(turn, session.patient, plan)
-        if session.request_id == wish.cause:  # asked for this alone
+        if wish.cause.endswith(visit.FOR_SCREENING):
             return
     if not is_asked or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
         turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")

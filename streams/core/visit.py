@@ -21,6 +21,9 @@ from streams.core.telemetry import (
 )
 from streams.core.turn import PAIN_CLEAN, Turn, is_troubled
 
+FOR_SCREENING = "/screening"
+"""Ends the id of a request that wants no plan, only to know how the patient was screened."""
+
 
 def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
     """Open a session that waits for its plan, and ask the planner for one.
@@ -52,8 +55,13 @@ def _ask_for_plan(
     patient: str,
 ) -> None:
     """Ask the planner for the plan of a session that waits; only the answer to this question counts."""
-    # an edit and a symptom have ids of their own
-    identity = heard.id if isinstance(message, SessionRequested) else f"{heard.id}/request"
+    match message:
+        case SessionRequested():
+            identity = heard.id
+        case SessionStarted():
+            identity = heard.id + FOR_SCREENING
+        case _:  # an edit and a symptom have ids of their own
+            identity = f"{heard.id}/request"
     turn.change_session(request_id=identity)
     turn.say(
         PlanRequested(
