@@ -111,7 +111,7 @@ class Hearing:
             case Online():
                 machine.online, machine.capabilities = True, message.capabilities
             case Released():
-                if machine.locked is not None and (machine.boots, message.seq) > machine.locked:
+                if machine.locked is not None and _is_after(machine, message, machine.locked):
                     machine.locked = None
             case SymptomReported():
                 self._symptom(machine, message)
@@ -224,3 +224,10 @@ def _add(session: SessionSeen, running: SetSeen, letter: Letter) -> None:
     running.tul_s = round(running.tul_s + measured.values.get("time_under_load_s", 0.0), 6)
     if not measured.reasons and "peak_force" in measured.values:
         running.peaks.append(measured.values["peak_force"])
+
+
+def _is_after(machine: MachineSeen, message: Released, stop: tuple[int, int]) -> bool:
+    """Tell whether a release was said after the last STOP, in the running boot or in the one that was stopped."""
+    if message.boot_id == machine.boot_id:
+        return (machine.boots, message.seq) > stop
+    return message.boot_id == machine.stopped_in and message.seq > stop[1]

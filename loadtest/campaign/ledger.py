@@ -205,6 +205,7 @@ class MachineSeen:
     """A machine: its order, its lock, its session, and the commands that were sent to it.
 
     `boot_id` is the boot of the message that counts now: what waited of the last one counts before the next begins.
+    `locked` is the place of the last STOP, which boot in order and where in it, and `stopped_in` that boot's name.
     """
 
     def __init__(self, pain_stop: int) -> None:
@@ -214,6 +215,7 @@ class MachineSeen:
         self.online = False
         self.capabilities: Capabilities | None = None
         self.locked: tuple[int, int] | None = None
+        self.stopped_in = ""
         self.sequence = -1
         self.t_us: int | None = None
         self.session: SessionSeen | None = None

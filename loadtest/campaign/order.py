@@ -17,6 +17,7 @@ from streams.core.telemetry import (
     CommandRejected,
     FaultRaised,
     Ordered,
+    Released,
     Screened,
     SymptomReported,
 )
@@ -138,8 +139,8 @@ class Order:
         return begun + self._let_go(boot, now_ms)
 
     def _too_late(self, letter: Letter) -> list[Item]:
-        answers = isinstance(letter.message, CommandApplied | CommandRejected | CommandExpired)
-        return [Counted(letter, "late")] if answers or is_danger(letter.message, self._pain_stop) else []
+        counts = isinstance(letter.message, CommandApplied | CommandRejected | CommandExpired | Released)
+        return [Counted(letter, "late")] if counts or is_danger(letter.message, self._pain_stop) else []
 
     def _let_go(self, boot: _Boot, now_ms: int, *, at_once: bool = False) -> list[Item]:
         items: list[Item] = []

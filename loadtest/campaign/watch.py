@@ -162,7 +162,7 @@ class Watch:
         machine.sequence = max(machine.sequence, command.sequence)
         machine.pending[command.command_id] = command
         if command.action == "stop":
-            machine.locked = (machine.boots, _place(machine, command))
+            machine.locked, machine.stopped_in = (machine.boots, _place(machine, command)), command.boot_id
         if session is None:
             return
         if command.rule in TROUBLE and command.action != "prescribe":

@@ -287,8 +287,9 @@ def planned(turn: Turn, plan: PlanMade) -> None:
     is_asked = session is not None and session.waits and (session.id, session.request_id) == (wish.session, wish.cause)
     if session is not None and session.patient is not None and session.started and session.id == wish.session:
         _screened_elsewhere(turn, session.patient, plan)
-        if wish.cause.endswith(visit.FOR_SCREENING):
-            return
+    if wish.cause.endswith(visit.FOR_SCREENING):
+        turn.notice(wish.command_id, "plan_too_late", "only its screening was asked for")
+        return
     if not is_asked or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
         turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")
         return
