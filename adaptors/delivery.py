@@ -23,6 +23,9 @@ IDLE_POLL_S = 0.2
 FINISH_S = 4.0
 """Longest time for the batch in hand once we are told to stop, in s; a process that ends has 10 s for everything."""
 
+ANSWER_S = 1.0
+"""Longest wait for a log's answer in s; a log that takes longer is away."""
+
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
@@ -51,6 +54,9 @@ class Log(Protocol):
 
     def subscribe(self, topic: str, group: str) -> AbstractAsyncContextManager[Subscription]:
         """Join a group on a topic."""
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """Return for each partition the earliest offset and the offset of the next record. Raises Busy."""
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,16 +138,27 @@ class Delivery:
         return self._subscription is not None and not self._is_refused
 
     def progress(self) -> int:
-        """Return how many records were delivered and calls refused so far; while there is lag, it grows, or we hang.
+        """Return a number that grows while there is lag, or we hang: records delivered, effects refused, log away.
 
-        A refusal counts: then it is the other side that is stuck, and a restart of ours would not mend it.
+        What the other side refuses counts, for a restart of ours would not mend it. What our own subscription refuses
+        while the log answers does not: it may be broken for good, and a restart makes a new one.
         """
         return self._delivered + self._refused
 
     async def lag(self) -> int:
-        """Return how many records of our partitions are not delivered yet."""
-        waiting = await self._subscription.lag() if self._subscription is not None else {}
-        return self._in_hand + sum(waiting.values())
+        """Return how many records of our partitions are not delivered yet. Raises Busy; while the log is away, surely.
+
+        Whoever watches us asks this again and again, so here is where we notice that the log is away.
+        """
+        if self._subscription is None:
+            return self._in_hand
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._log.bounds(self._topic)  # has nothing to do with our group, which may be what hangs
+        except (Busy, TimeoutError) as error:
+            self._refused += 1
+            raise Busy(f"{self.group}: the log is away: {error}") from error
+        return self._in_hand + sum((await self._subscription.lag()).values())
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set, then finish the batch in hand; one that is refused or takes long is left undone.
@@ -193,7 +210,7 @@ class Delivery:
         records = [record for part in batch.values() for record in part]
         if not records:
             return
-        await self._patiently(stop, lambda: self._effect(records))
+        await self._patiently(stop, lambda: self._have_effect(records))
         positions = {partition: part[-1].offset + 1 for partition, part in batch.items() if part}
         await self._patiently(stop, lambda: subscription.commit(positions))
         self.positions |= positions
@@ -201,13 +218,19 @@ class Delivery:
         self._in_hand = 0
         self._meters.count("spineloop_records_total", len(records), stage=self.group)
 
+    async def _have_effect(self, records: Sequence[Record]) -> None:
+        try:
+            await self._effect(records)
+        except Busy:
+            self._refused += 1
+            raise
+
     async def _patiently(self, stop: asyncio.Event, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a call for as long as it is refused; raise Busy only if it still is once `stop` is set."""
         for attempt in count():
             try:
                 done = await call()
             except Busy as busy:
-                self._refused += 1
                 self._is_refused = True
                 self._meters.count("spineloop_busy_total", component=self.group)
                 if stop.is_set():

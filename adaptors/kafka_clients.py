@@ -43,6 +43,11 @@ PATIENT_BYTES = 256 * 1024
 STOP_S = 2.0
 """Longest wait for a client to leave orderly; SIGTERM gives a process ten seconds, and most of them to its work."""
 
+IDLE_MS = 2**31 - 1
+"""How long a consumer may poll nothing and stay in its group: for ever. aiokafka would leave after 300 s, while a batch
+waits for a server that is away, and never come back: it rejoins when somebody polls, and we poll once it has rejoined.
+Whoever hangs is ended by our own watchdog (E8)."""
+
 _NOT_NOW = (KafkaTimeoutError, OSError)  # TimeoutError is an OSError
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError, RecordTooLargeError)
 _log = structlog.get_logger()
@@ -127,6 +132,7 @@ def consumer(cluster: Cluster, group: str | None = None) -> AIOKafkaConsumer:
         session_timeout_ms=cluster.session_timeout_ms,
         heartbeat_interval_ms=cluster.heartbeat_ms,
         rebalance_timeout_ms=cluster.rebalance_timeout_ms,
+        max_poll_interval_ms=IDLE_MS,
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         fetch_max_bytes=FETCH_BYTES,
         fetch_max_wait_ms=max(FETCH_WAIT_MS, cluster.patience_ms),

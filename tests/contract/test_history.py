@@ -266,6 +266,7 @@ class MortalLog:
 
     def __init__(self, log: SqliteLog, deaths: int) -> None:
         self.deaths = ["between write and commit"] * deaths
+        self.bounds = log.bounds
         self._log = log
 
     @asynccontextmanager

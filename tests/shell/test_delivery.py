@@ -75,6 +75,11 @@ class HandLog:
     async def lag(self) -> Mapping[int, int]:
         return {p: len(records) - self._next.get(p, 0) for p, records in self.partitions.items()}
 
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        assert topic == TOPIC
+        self.refuse("bounds")
+        return {p: (0, len(records)) for p, records in self.partitions.items()}
+
     @property
     def is_done(self) -> bool:
         return all(self.positions.get(p, 0) == len(records) for p, records in self.partitions.items())
@@ -251,6 +256,38 @@ async def test_the_lag_counts_what_is_in_hand_too() -> None:
         ledger.busy = 0
         await until_done(log)
         assert (await one.lag(), one.progress()) == (0, 25 + len(ledger.refused))  # a refusal is a sign of life
+
+
+@pytest.mark.parametrize("call", ["poll", "commit"])
+async def test_what_the_subscription_refuses_is_a_sign_of_life_only_while_the_log_is_away(call: str) -> None:
+    log, meters = HandLog(25), CountingMeters()
+    log.busy[call] = 1_000_000
+    async with running(one := delivery(log, Ledger(log), meters)):
+        while meters.sums["spineloop_busy_total"] < 3:
+            await asyncio.sleep(0.001)
+        await one.lag()
+        assert one.progress() == 0
+        log.busy["bounds"] = 1
+        with pytest.raises(Busy, match="the log is away"):
+            await one.lag()
+        assert one.progress() == 1
+
+
+async def test_a_log_that_gives_no_answer_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deliveries, "ANSWER_S", 0.01)
+    log = HandLog(0)
+
+    async def silent(_: str) -> Mapping[int, tuple[int, int]]:
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(log, "bounds", silent)
+    async with running(one := delivery(log, Ledger(log))):
+        while not log.members:
+            await asyncio.sleep(0.001)
+        with pytest.raises(Busy, match="the log is away"):
+            await one.lag()
+    assert one.progress() == 1
 
 
 @given(attempt=st.integers(0, 10_000), dice=st.floats(0, 1, exclude_max=True))

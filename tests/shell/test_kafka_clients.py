@@ -1,0 +1,68 @@
+"""The clients of aiokafka: how they behave towards a Kafka, here one by hand, that no good Kafka would show."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from adaptors import kafka_clients
+from adaptors.delivery import Delivery, Pace
+from adaptors.kafka_clients import Cluster
+from adaptors.kafka_subscription import KafkaSubscription
+from streams.core.errors import Busy
+from streams.core.records import Record
+from tests.shell.counts import Counts
+from tests.shell.hand_kafka import BATCH_RECORDS, TOPIC, HandKafka
+
+CLUSTER = Cluster(bootstrap="hand:1", client_id="test", timeout_s=2.0, heartbeat_ms=20, rebalance_timeout_ms=1_000)
+
+
+class HandLog:
+    """A log with one member, over a Kafka by hand."""
+
+    def __init__(self, kafka: HandKafka) -> None:
+        self.kafka = kafka
+        self.consumer = kafka_clients.consumer(CLUSTER, "group")
+        self.consumer._client = kafka  # noqa: SLF001 - there is no other way in
+
+    @asynccontextmanager
+    async def subscribe(self, topic: str, group: str) -> AsyncIterator[KafkaSubscription]:
+        assert (topic, group) == (TOPIC, "group")
+        member = KafkaSubscription(self.consumer, CLUSTER, topic, None, has_gaps=False)
+        await member.join()
+        try:
+            yield member
+        finally:
+            await member.leave()
+
+    async def bounds(self, _: str) -> Mapping[int, tuple[int, int]]:
+        return {0: (0, 0)}
+
+
+async def test_a_delivery_whose_effect_is_refused_for_hours_stays_in_its_group_and_goes_on() -> None:
+    log = HandLog(HandKafka(records=2 * BATCH_RECORDS))
+    offsets, stop = list[int](), asyncio.Event()
+    is_away = True
+
+    async def effect(records: Sequence[Record]) -> None:
+        if is_away:
+            raise Busy("away")
+        offsets.extend(record.offset for record in records)
+
+    pace = Pace(max_records=BATCH_RECORDS, linger_s=0.0, first_retry_s=0.01, longest_retry_s=0.01)
+    one = Delivery(log, TOPIC, "group", effect, pace=pace, dice=lambda: 0.0, meters=Counts())
+    running = asyncio.create_task(one.run(stop))
+    async with asyncio.timeout(10.0):
+        while not one.progress():
+            await asyncio.sleep(0.01)
+        subscription = log.consumer._subscription  # noqa: SLF001 - hours pass by hand
+        subscription._last_fetch_ended -= 10 * 3_600  # noqa: SLF001
+        before = log.kafka.asked["HeartbeatRequest"]
+        while log.kafka.asked["HeartbeatRequest"] < before + 5:
+            await asyncio.sleep(0.01)
+        assert log.kafka.asked["LeaveGroupRequest"] == 0
+        is_away = False
+        while len(offsets) < 2 * BATCH_RECORDS:
+            await asyncio.sleep(0.01)
+        stop.set()
+        await running
+    assert (offsets, one.positions) == (list(range(10)), {0: 10})
