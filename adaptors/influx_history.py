@@ -28,6 +28,15 @@ SHARD_DAYS = 7
 YIELD_EVERY_POINTS = 250
 """Points turned into lines before other tasks get their turn: about 5 ms."""
 
+ERASE_TIMEOUT_S = 300.0
+"""Longest wait for one answer while something is erased, in s: the server reads every point of a day for it."""
+
+ERASE_STEP_NS = 86_400 * 10**9
+"""How much is looked through in one query: a day, for a query over all time would end in no time that one may wait."""
+
+ERASE_POINTS = 5_000
+"""Most points that are written again in one request."""
+
 _TOO_OLD = re.compile(r"(beyond|outside) retention policy")
 """What is said of points that retention would delete at once: `beyond` by 1.6.7, tried; `outside` by 2.x, not tried."""
 
@@ -55,6 +64,13 @@ class InfluxAddress(msgspec.Struct, frozen=True, kw_only=True):
     user: str = ""
     password: str = ""
     timeout_s: float = 5.0
+
+
+class _Columns(msgspec.Struct, frozen=True):
+    """The tags of a measurement, sorted, and its fields with their types."""
+
+    tags: Sequence[str]
+    fields: Mapping[str, type[FieldValue]]
 
 
 @asynccontextmanager
@@ -130,37 +146,57 @@ class InfluxHistory:
 
     async def select(self, measurement: str) -> Sequence[Point]:
         """Return every point of a measurement, in order of time."""
-        return await self._select(measurement, "")
+        return await self._select(measurement, await self._columns(measurement))
 
     async def rewrite(self, part: str, change: Callable[[str], str]) -> int:
-        """Change every text that has this part in it, and count the points.
+        """Change every text that has this part in it, and count the points. It takes minutes where much is kept.
 
         A point that is written again takes the place of the one that is there: queries know only the new text. The old
         one is in the files until the server compacts them.
         """
         done = 0
-        for row in await self._query("SHOW MEASUREMENTS"):
+        for row in await self._query("SHOW MEASUREMENTS", ERASE_TIMEOUT_S):
             for (measurement,) in row["values"]:
-                new = [_changed(point, change) for point in await self._with(measurement, part)]
-                await self.write(changed := [point for point in new if point.fields])
-                done += len(changed)
+                async for points in self._with(measurement, part):
+                    changed = [point for point in (_changed(point, change) for point in points) if point.fields]
+                    for start in range(0, len(changed), ERASE_POINTS):
+                        await self.write(changed[start : start + ERASE_POINTS])
+                    done += len(changed)
         return done
 
-    async def _with(self, measurement: str, part: str) -> Sequence[Point]:
-        kinds = await self._query(f"SHOW FIELD KEYS {self._from(measurement)}")
-        texts = [name for row in kinds for name, kind in row["values"] if kind == "string"]
+    async def _with(self, measurement: str, part: str) -> AsyncIterator[Sequence[Point]]:
+        """Find the points that have this part in a text, day by day."""
+        columns = await self._columns(measurement, ERASE_TIMEOUT_S)
+        texts = [name for name, kind in columns.fields.items() if kind is str]
+        oldest, newest = [await self._time_of_one(measurement, order) for order in ("ASC", "DESC")]
+        if not texts or oldest is None or newest is None:
+            return
         pattern = re.escape(part).replace("/", "\\/")
-        where = " OR ".join(f"{_quoted(name)} =~ /{pattern}/" for name in texts)
-        return await self._select(measurement, f" WHERE {where}") if texts else ()
+        has_part = " OR ".join(f"{_quoted(name)} =~ /{pattern}/" for name in texts)
+        for start in range(oldest, newest + 1, ERASE_STEP_NS):
+            where = f" WHERE ({has_part}) AND time >= {start} AND time < {start + ERASE_STEP_NS}"
+            yield await self._select(measurement, columns, where, ERASE_TIMEOUT_S)
 
-    async def _select(self, measurement: str, where: str) -> Sequence[Point]:
-        tags = await self._query(f"SHOW TAG KEYS {self._from(measurement)}")
-        kinds = await self._query(f"SHOW FIELD KEYS {self._from(measurement)}")
-        coerce = {name: _COERCE[kind] for row in kinds for name, kind in row["values"]}
-        tag_keys = sorted(key for row in tags for (key,) in row["values"])
+    async def _time_of_one(self, measurement: str, order: str) -> int | None:
+        """Return the time of the oldest or newest point in ns, or None if there is none."""
+        query = f"SELECT * {self._from(measurement)} ORDER BY time {order} LIMIT 1"
+        series = await self._query(query, ERASE_TIMEOUT_S)
+        return next((int(values[0]) for row in series for values in row["values"]), None)  # time is the first column
+
+    async def _columns(self, measurement: str, timeout_s: float | None = None) -> _Columns:
+        tags = await self._query(f"SHOW TAG KEYS {self._from(measurement)}", timeout_s)
+        kinds = await self._query(f"SHOW FIELD KEYS {self._from(measurement)}", timeout_s)
+        return _Columns(
+            sorted(key for row in tags for (key,) in row["values"]),
+            {name: _COERCE[kind] for row in kinds for name, kind in row["values"]},
+        )
+
+    async def _select(
+        self, measurement: str, columns: _Columns, where: str = "", timeout_s: float | None = None
+    ) -> Sequence[Point]:
         # Not GROUP BY *: 1.6.7 puts points of {k=k1} and {k1=k1} into one group, though it keeps them apart.
-        series = await self._query(f"SELECT * {self._from(measurement)}{where}")
-        return [point for row in series for point in _points(row, tag_keys, coerce)]
+        series = await self._query(f"SELECT * {self._from(measurement)}{where}", timeout_s)
+        return [point for row in series for point in _points(row, columns)]
 
     async def _send(self, lines: Sequence[tuple[int, str]]) -> list[Rejected]:
         if not lines:
@@ -182,9 +218,9 @@ class InfluxHistory:
         status, text = await self._post("write", place, io.BytesIO("\n".join(lines).encode()))
         return None if status == 204 else self._refusal(status, text)  # noqa: PLR2004 - No Content
 
-    async def _query(self, influxql: str) -> list[dict[str, Any]]:
+    async def _query(self, influxql: str, timeout_s: float | None = None) -> list[dict[str, Any]]:
         form = {"q": influxql, "db": self._address.database, "epoch": "ns"}
-        status, text = await self._post("query", {}, form)
+        status, text = await self._post("query", {}, form, timeout_s)
         if status != 200:  # noqa: PLR2004 - OK
             raise BrokenPromise(f"InfluxDB does not understand {influxql}: {self._refusal(status, text)}")
         result = msgspec.json.decode(text)["results"][0]
@@ -193,12 +229,19 @@ class InfluxHistory:
         series: list[dict[str, Any]] = result.get("series", [])
         return series
 
-    async def _post(self, path: str, place: Mapping[str, str], body: io.BytesIO | dict[str, str]) -> tuple[int, str]:
+    async def _post(
+        self,
+        path: str,
+        place: Mapping[str, str],
+        body: io.BytesIO | dict[str, str],
+        timeout_s: float | None = None,
+    ) -> tuple[int, str]:
+        timeout = aiohttp.ClientTimeout(total=timeout_s or self._address.timeout_s)
         try:
-            async with self._session.post(self._url / path, params=place, data=body) as response:
+            async with self._session.post(self._url / path, params=place, data=body, timeout=timeout) as response:
                 return response.status, await response.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            raise Busy(f"InfluxDB at {self._url} can't be reached: {error or type(error).__name__}") from error
+            raise Busy(f"InfluxDB at {self._url} can't be reached: {_why(error)}") from error
 
     async def _is_1x(self) -> bool:
         """Ask for the version, and with it whether the server is there at all."""
@@ -206,7 +249,7 @@ class InfluxHistory:
             async with self._session.get(self._url / "ping") as response:
                 return response.headers.get("X-Influxdb-Version", "").lstrip("v").startswith("1.")
         except (aiohttp.ClientError, OSError) as error:
-            raise Busy(f"InfluxDB at {self._url} can't be reached: {error or type(error).__name__}") from error
+            raise Busy(f"InfluxDB at {self._url} can't be reached: {_why(error)}") from error
 
     async def _has_policy(self) -> bool:
         series = await self._query(f"SHOW RETENTION POLICIES ON {_quoted(self._address.database)}")
@@ -237,6 +280,10 @@ class InfluxHistory:
             f"InfluxDB at {self._url} has no history_retention {policy!r} in history_database {database!r} "
             f"(on 2.x: no bucket {database}/{policy}, or the token may not read it): {said}"
         )
+
+
+def _why(error: Exception) -> str:
+    return str(error) or type(error).__name__  # a timeout has nothing to say
 
 
 def _said(text: str) -> str:
@@ -272,9 +319,9 @@ def _changed(point: Point, change: Callable[[str], str]) -> Point:
     )
 
 
-def _points(row: Mapping[str, Any], tag_keys: Sequence[str], coerce: Mapping[str, type[FieldValue]]) -> Iterator[Point]:
+def _points(row: Mapping[str, Any], columns: _Columns) -> Iterator[Point]:
     for values in row["values"]:
         told = {name: value for name, value in zip(row["columns"], values, strict=True) if value is not None}
-        tags = tuple((key, told[key]) for key in tag_keys if key in told)
-        fields = {name: kind(told[name]) for name, kind in coerce.items() if name in told}
+        tags = tuple((key, told[key]) for key in columns.tags if key in told)
+        fields = {name: kind(told[name]) for name, kind in columns.fields.items() if name in told}
         yield Point(row["name"], tags, fields, told["time"])

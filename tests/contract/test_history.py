@@ -235,6 +235,23 @@ async def test_a_history_that_is_down_is_busy_and_takes_the_same_batch_when_it_i
     assert in_order(await place.history.select("pulse")) == batch
 
 
+async def test_a_text_is_rewritten_in_every_point_that_has_it_however_old_and_nowhere_else(place: Place) -> None:
+    day_ns, now_ns = 86_400 * 10**9, AT_MS * 10**6
+    who = ["acme/p-1", "acme/p-2", "acme/p-1", "acme/p-1"]
+    days = [0, 1, 2, 9]
+    batch = [
+        Point("visit", (("machine", "m1"),), {"patient": name, "load": 1.5}, now_ns - day * day_ns)
+        for name, day in zip(who, days, strict=True)
+    ]
+    assert await place.history.write(batch) == []
+    assert await place.history.rewrite("acme/p-1", lambda text: text.replace("acme/p-1", "acme/e")) == 3
+    told = {point.t_ns: point.fields for point in await place.history.select("visit")}
+    assert told == {
+        now_ns - day * day_ns: {"patient": name.replace("p-1", "e"), "load": 1.5}
+        for name, day in zip(who, days, strict=True)
+    }
+
+
 class Killed(BaseException):
     """Stands for the end of the process."""
 

@@ -3,7 +3,9 @@
 2.x is foreign and not installed here: `Answers` gives the statuses and bodies that its documentation and issues show.
 """
 
+import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qs
@@ -26,6 +28,9 @@ OUT_OF_DATE_CONFLICT = (
     'conflict dropped=%d"}'
 )
 UNPARSED = '{"code":"invalid","message":"unable to parse \'m f=1i 1\': bad"}'
+
+
+DAY_NS = 86_400 * 10**9
 
 
 class Answers:
@@ -61,6 +66,39 @@ class Answers:
         return text
 
 
+class Years:
+    """A server with points of many days, which takes its time for every query and looks at the times that it names."""
+
+    def __init__(self, days: int, takes_s: float) -> None:
+        self.texts = {day * DAY_NS + 1: "acme/p-1" for day in range(days)}
+        self.widest_ns = 0
+        self._takes_s = takes_s
+
+    async def write(self, request: web.Request) -> web.Response:
+        for text in (await request.text()).split("\n"):
+            fields, t_ns = text.removeprefix("rep ").rsplit(" ", 1)
+            self.texts[int(t_ns)] = fields.removeprefix('patient="').removesuffix('"')
+        return web.Response(status=204)
+
+    async def query(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self._takes_s)
+        query = str((await request.post())["q"])
+        if query.startswith("SHOW MEASUREMENTS"):
+            values: list[list[object]] = [["rep"]]
+        elif query.startswith("SHOW FIELD KEYS"):
+            values = [["patient", "string"]]
+        elif query.startswith("SHOW"):
+            values = []
+        elif query.endswith("LIMIT 1"):
+            values = [[(min if "ASC" in query else max)(self.texts), "..."]]
+        else:
+            start, end = map(int, re.findall(r"time (?:>=|<) (\d+)", query))
+            self.widest_ns = max(self.widest_ns, end - start)
+            values = [[t_ns, text] for t_ns, text in self.texts.items() if start <= t_ns < end and text == "acme/p-1"]
+        series = [{"name": "rep", "columns": ["time", "patient"], "values": values}] if values else []
+        return web.json_response({"results": [{"series": series}]})
+
+
 @pytest_asyncio.fixture
 async def answers() -> Answers:
     return Answers()
@@ -75,6 +113,17 @@ async def history_of(answers: Answers, user: str = "", password: str = "") -> As
     async with TestServer(app) as server:
         url = str(server.make_url("/"))
         address = InfluxAddress(url=url, database="telemetry", user=user, password=password)
+        async with open_influx_history(address) as history:
+            yield history
+
+
+@asynccontextmanager
+async def history_of_years(years: Years, timeout_s: float) -> AsyncIterator[InfluxHistory]:
+    app = web.Application()
+    app.router.add_post("/write", years.write)
+    app.router.add_post("/query", years.query)
+    async with TestServer(app) as server:
+        address = InfluxAddress(url=str(server.make_url("/")), timeout_s=timeout_s)
         async with open_influx_history(address) as history:
             yield history
 
@@ -152,3 +201,17 @@ async def test_prepare_on_2x_creates_nothing_and_says_so_if_the_bucket_is_missin
             await history.prepare()
     asked = {parse_qs(text)["q"][0] for _, _, text in answers.requests}
     assert asked == {'SHOW RETENTION POLICIES ON "telemetry"'}
+
+
+async def test_erasing_has_patience_with_a_server_and_never_asks_for_more_than_a_day() -> None:
+    years = Years(days=5, takes_s=0.1)
+    async with history_of_years(years, timeout_s=0.05) as history:
+        assert await history.rewrite("acme/p-1", lambda text: text.replace("p-1", "erased")) == 5
+    assert (set(years.texts.values()), len(years.texts)) == ({"acme/erased"}, 5)
+    assert years.widest_ns <= DAY_NS
+
+
+async def test_a_server_that_gives_no_answer_in_time_is_told_as_such() -> None:
+    async with history_of_years(Years(days=1, takes_s=0.5), timeout_s=0.05) as history:
+        with pytest.raises(Busy, match=r"can't be reached: \S+"):
+            await history.count("rep")
