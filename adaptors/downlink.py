@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from adaptors.mqtt_connection import Connection
+from adaptors.mqtt_connection import Connection, Refused
 from streams.core import codec
 from streams.core.commands import Command
 from streams.core.dead_letters import dead_letter
@@ -52,6 +52,13 @@ class Order(msgspec.Struct, frozen=True):
     since_ms: int | None = None
 
 
+class Unsent(msgspec.Struct, frozen=True):
+    """A command that the broker refuses for good, and why: our access rights to that machine, or its size."""
+
+    order: Order
+    why: str
+
+
 class Sender:
     """Sends commands to machines over one connection, which is made again when it is lost.
 
@@ -73,25 +80,28 @@ class Sender:
         self._connecting = asyncio.Lock()
         self._seen = OrderedDict[str, None]()  # a dict walks over all that it has lost at its front
 
-    async def send(self, orders: Sequence[Order]) -> None:
-        """Send commands and return when the broker has them all; whatever is raised, sending them again is safe.
+    async def send(self, orders: Sequence[Order]) -> Sequence[Unsent]:
+        """Send commands and return when the broker has all but those that are returned, which it refuses for good.
 
         Machines don't wait for each other. The commands of one machine go in order, except that STOP overtakes.
+        Whatever is raised, sending them again is safe.
 
         Raises
         ------
         Busy
-            The broker is away.
+            The broker is away, or does not take one of them for now.
         Refused
-            The broker does not let us publish to a machine.
+            The broker does not let us in.
         """
         if not orders:
-            return
+            return []
         connection = await self.connected()
         turns = [self._send_in_turn(connection, turn) for turn in _by_machine(orders)]
-        failures = [failure for failure in await asyncio.gather(*turns, return_exceptions=True) if failure is not None]
+        done = await asyncio.gather(*turns, return_exceptions=True)
+        failures = [one for one in done if isinstance(one, BaseException)]
         if failures:
             raise min(failures, key=lambda failure: isinstance(failure, Busy))  # what does not pass comes first
+        return [unsent for one in done if not isinstance(one, BaseException) for unsent in one]
 
     async def close(self) -> None:
         """Disconnect."""
@@ -105,9 +115,16 @@ class Sender:
                 self._connection = await self._connect()
             return self._connection
 
-    async def _send_in_turn(self, connection: Connection, turn: Sequence[Order]) -> None:
+    async def _send_in_turn(self, connection: Connection, turn: Sequence[Order]) -> Sequence[Unsent]:
+        """Send the commands of one machine; one that is refused must end neither the others nor the process."""
+        unsent = list[Unsent]()
         for order in turn:
-            await self._send(connection, order)
+            try:
+                await self._send(connection, order)
+            except Refused as refused:
+                _log.error("the broker refuses a command", command=order.command.command_id, why=str(refused))
+                unsent.append(Unsent(order, str(refused)))
+        return unsent
 
     async def _send(self, connection: Connection, order: Order) -> None:
         command, ce_id = order.command, order.ce_id
@@ -141,40 +158,52 @@ class Sender:
 
 
 class Downlink:
-    """Sends the records of the command topic; what is no command goes to the dead letters."""
+    """Sends the records of the command topic; what is no command, or refused, goes to the dead letters."""
 
     def __init__(self, sender: Sender, log: Log, meters: Meters) -> None:
         self._sender, self._log, self._meters = sender, log, meters
-        self._put_aside: set[tuple[int, int]] = set()
+        self._aside: set[tuple[int, int]] = set()
 
     async def deliver(self, records: Sequence[Record]) -> None:
         """Send commands and return when the broker has them all; whatever is raised, delivering them again is safe.
 
         Raises what `Sender.send` does, and Busy when the log is away.
         """
-        await self._sender.send(await self._read(records))
-        self._put_aside.clear()
+        orders = await self._read(records)
+        unsent = await self._sender.send([order for _, order in orders])
+        await self._put_aside(
+            [
+                (record, Malformed("refused", one.why))
+                for record, order in orders
+                for one in unsent
+                if one.order is order
+            ]
+        )
+        self._aside.clear()
 
-    async def _read(self, records: Sequence[Record]) -> Sequence[Order]:
+    async def _read(self, records: Sequence[Record]) -> Sequence[tuple[Record, Order]]:
         """Decode the records; what is not a command goes to the dead letters before anything is sent.
 
         It goes there once, however often the broker has us deliver the same records.
         """
-        orders, refused = list[Order](), list[tuple[Record, Malformed]]()
+        orders, refused = list[tuple[Record, Order]](), list[tuple[Record, Malformed]]()
         for record in records:
             try:
                 command = codec.decode_command(record.value or b"")
                 ce_id = header(record, "ce_id") or command.command_id
-                orders.append(Order(command, ce_id, header(record, TRACEPARENT), record.timestamp_ms))
+                orders.append((record, Order(command, ce_id, header(record, TRACEPARENT), record.timestamp_ms)))
             except Malformed as why:
-                if (record.partition, record.offset) not in self._put_aside:
+                if (record.partition, record.offset) not in self._aside:
                     refused.append((record, why))
+        await self._put_aside(refused)
+        return orders
+
+    async def _put_aside(self, refused: Sequence[tuple[Record, Malformed]]) -> None:
         if refused:
             await self._log.append([_letter(record, said) for record, said in refused])
         for record, said in refused:
-            self._put_aside.add((record.partition, record.offset))
+            self._aside.add((record.partition, record.offset))
             self._meters.count("spineloop_dead_letters_total", stage=STAGE, reason=said.reason)
-        return orders
 
 
 def _letter(record: Record, said: Malformed) -> NewRecord:

@@ -19,6 +19,7 @@ from adaptors.sqlite_log import open_sqlite_log
 from loadtest.native import mosquitto
 from streams.core import codec
 from streams.core.commands import Action, Command
+from streams.core.dead_letters import reason_of
 from streams.core.errors import Busy
 from streams.core.outputs import repeated, to_records
 from streams.core.records import NewRecord, Record, header
@@ -28,6 +29,7 @@ from tests.shell.hand_broker import DEADLINE_S, HandBroker, until
 
 pytestmark = pytest.mark.broker
 
+NOT_AUTHORIZED, QUOTA_EXCEEDED = mqtt5.PubAckReasonCode.NOT_AUTHORIZED, mqtt5.PubAckReasonCode.QUOTA_EXCEEDED
 NOW_MS = 1_700_000_000_000
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -248,17 +250,56 @@ async def test_after_a_lost_connection_only_what_the_broker_did_not_confirm_is_s
     await broker.close()
 
 
-async def test_a_broker_that_does_not_let_us_near_a_machine_is_worse_than_one_that_is_busy() -> None:
+async def test_a_command_that_the_broker_refuses_is_put_aside_and_the_others_are_sent() -> None:
     broker = HandBroker(mqtt5.ConnAckPacket())
     await broker.listen()
     fleet = Fleet(broker.url)
-    delivering = asyncio.create_task(fleet.deliver(fleet.command(1, machine="m1"), fleet.command(2, machine="m2")))
+    batch = [fleet.record(fleet.command(number, machine=machine)) for number, machine in ((1, "m1"), (2, "m2"))]
+    then = fleet.record(fleet.command(3, machine="m1"))
+    delivering = asyncio.create_task(fleet.downlink.deliver([*batch, then]))
     first, second = await broker.until(mqtt5.PublishPacket, 2)
-    for packet, reason in ((first, "QUOTA_EXCEEDED"), (second, "NOT_AUTHORIZED")):
-        code = getattr(mqtt5.PubAckReasonCode, reason)
-        broker.send(mqtt5.PubAckPacket(packet.packet_id or 0, reason_code=code).write())
-    with pytest.raises(Refused):
+    broker.send(mqtt5.PubAckPacket(first.packet_id or 0, reason_code=NOT_AUTHORIZED).write())
+    broker.send(mqtt5.PubAckPacket(second.packet_id or 0).write())
+    *_, third = await broker.until(mqtt5.PublishPacket, 3)
+    broker.send(mqtt5.PubAckPacket(third.packet_id or 0).write())
+    await asyncio.wait_for(delivering, DEADLINE_S)
+    assert sequences([first, second, third]) == [1, 2, 3]
+    assert [(letter.value, reason_of(letter)) for letter in fleet.log.letters] == [(batch[0].value, "refused")]
+    assert "NOT_AUTHORIZED" in (header(fleet.log.letters[0], "__connect.errors.exception.message") or "")
+    assert (fleet.sent(), fleet.meters.totals["spineloop_dead_letters_total"]) == (2, 1)
+    await fleet.sender.close()
+    await broker.close()
+
+
+async def test_a_command_that_is_refused_is_put_aside_once_however_often_the_others_have_to_wait() -> None:
+    broker = HandBroker(mqtt5.ConnAckPacket())
+    await broker.listen()
+    fleet = Fleet(broker.url)
+    batch = [fleet.record(fleet.command(number, machine=f"m{number}")) for number in (1, 2)]
+    delivering = asyncio.create_task(fleet.downlink.deliver(batch))
+    first, second = await broker.until(mqtt5.PublishPacket, 2)
+    broker.send(mqtt5.PubAckPacket(first.packet_id or 0, reason_code=NOT_AUTHORIZED).write())
+    broker.send(mqtt5.PubAckPacket(second.packet_id or 0, reason_code=QUOTA_EXCEEDED).write())
+    with pytest.raises(Busy):
         await asyncio.wait_for(delivering, DEADLINE_S)
+    assert fleet.log.letters == []
+    delivering = asyncio.create_task(fleet.downlink.deliver(batch))
+    *_, again, later = await broker.until(mqtt5.PublishPacket, 4)
+    broker.send(mqtt5.PubAckPacket(again.packet_id or 0, reason_code=NOT_AUTHORIZED).write())
+    broker.send(mqtt5.PubAckPacket(later.packet_id or 0).write())
+    await asyncio.wait_for(delivering, DEADLINE_S)
+    assert ([letter.value for letter in fleet.log.letters], fleet.sent()) == ([batch[0].value], 1)
+    await fleet.sender.close()
+    await broker.close()
+
+
+async def test_a_broker_that_does_not_let_us_in_ends_the_downlink() -> None:
+    broker = HandBroker(mqtt5.ConnAckPacket(reason_code=mqtt5.ConnAckReasonCode.NOT_AUTHORIZED))
+    await broker.listen()
+    fleet = Fleet(broker.url)
+    with pytest.raises(Refused, match="CONNECT"):
+        await fleet.deliver(fleet.command(1))
+    assert fleet.log.letters == []
     await fleet.sender.close()
     await broker.close()
 
