@@ -9,15 +9,19 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import for_code
 
+from adaptors import downlink, history
 from adaptors.kafka_clients import Cluster, promises, within
 from streams.core.errors import BrokenPromise
-from streams.core.topics import LOG_TOPICS
+from streams.core.topics import COMMAND, LOG_TOPICS
 
 BOTH = "compact,delete"
 OF_THE_TOPIC = 1
 """Where a setting comes from, as Kafka numbers it."""
 
-_GONE = frozenset({"Empty", "Dead"})
+_UNKNOWN = "Dead"
+"""The state of a group that Kafka has never heard of, or has forgotten."""
+
+_READS = {group: topic for topic, group in history.GROUPS.items()} | {downlink.STAGE: COMMAND}
 
 
 async def members(bootstrap: str, groups: Collection[str], timeout_s: float = 30.0) -> list[str]:
@@ -27,30 +31,42 @@ async def members(bootstrap: str, groups: Collection[str], timeout_s: float = 30
     try:
         async with within(timeout_s, "describe groups"):
             await admin.start()
-            told: list[Any] = []
-            for one in sorted(groups):  # of two at a time aiokafka 0.14 reads the answer of v3 by the rules of v2
-                told += [group for answer in await admin.describe_consumer_groups([one]) for group in answer.groups]
-            return sorted(group for _, group, state, *_ in told if state not in _GONE)
+            return [group for group in sorted(groups) if await _state(admin, group) not in {"Empty", _UNKNOWN}]
     finally:
         await admin.close()
 
 
 async def committed(bootstrap: str, groups: Collection[str], timeout_s: float = 30.0) -> dict[tuple[str, int], int]:
-    """Return the lowest offset that any of these groups has committed, by topic and partition. Raises Busy."""
+    """Return the lowest offset that history's and downlink's groups have committed, by topic and partition.
+
+    A group that Kafka does not know has nothing to read. One that it knows has to read each partition of its topic,
+    from the beginning if it has committed nothing there. Raises Busy.
+    """
     cluster = Cluster(bootstrap=bootstrap, client_id="spineloop-erase", timeout_s=timeout_s)
     admin = AIOKafkaAdminClient(**cluster.access())
     lowest: dict[tuple[str, int], int] = {}
     try:
         async with within(timeout_s, "read the positions of groups"):
             await admin.start()
+            partitions = {row["topic"]: row["partitions"] for row in await admin.describe_topics()}
             for group in groups:
-                for place, position in (await admin.list_consumer_group_offsets(group)).items():
-                    name = (place.topic, place.partition)
-                    if position.offset >= 0:  # else it has committed none
-                        lowest[name] = min(lowest.get(name, position.offset), position.offset)
+                told = await admin.list_consumer_group_offsets(group)
+                if not told and await _state(admin, group) == _UNKNOWN:
+                    continue
+                offsets = {(place.topic, place.partition): position.offset for place, position in told.items()}
+                for row in partitions.get(_READS[group], ()):
+                    name = (_READS[group], row["partition"])
+                    offset = max(0, offsets.get(name, 0))  # -1 where it has committed none
+                    lowest[name] = min(lowest.get(name, offset), offset)
     finally:
         await admin.close()
     return lowest
+
+
+async def _state(admin: AIOKafkaAdminClient, group: str) -> str:
+    """Return what Kafka says of a group; one at a time, for of two aiokafka 0.14 reads the answer of v3 as of v2."""
+    told: list[Any] = [each for answer in await admin.describe_consumer_groups([group]) for each in answer.groups]
+    return next((state for _, name, state, *_ in told if name == group), _UNKNOWN)
 
 
 async def delete_before(bootstrap: str, offsets: Mapping[tuple[str, int], int], timeout_s: float = 30.0) -> None:
