@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -115,6 +115,7 @@ class Writer:
         self._until_compaction = {each: tidying.compact_after - records for each, records in compacted.items()}
         self._grown = grown
         self._waiting = 0
+        self._broken: str | None = None
         self._queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         # a daemon, so that a process whose event loop is gone ends all the same
@@ -122,7 +123,17 @@ class Writer:
         self._thread.start()
 
     def put(self, write: Write) -> None:
-        """Queue a write; writes are written in the order of these calls. Raises Busy if too much waits already."""
+        """Queue a write; writes are written in the order of these calls.
+
+        Raises
+        ------
+        Busy
+            Too much waits already.
+        BrokenPromise
+            The thread has ended by an error, so nothing will be written any more.
+        """
+        if self._broken is not None:
+            raise BrokenPromise(self._broken)
         if self._waiting > WAITING_RECORDS:
             raise Busy(f"log file: {self._waiting} records wait to be written")
         self._waiting += _size(write)
@@ -134,6 +145,16 @@ class Writer:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for a thread that is gone
+            _log.exception("log_file_writer_ended")
+            with suppress(RuntimeError):  # the event loop is gone, and with it all who wait
+                self._loop.call_soon_threadsafe(self._break, error)
+        finally:
+            self._connection.close()
+
+    def _work(self) -> None:
         look_s = time.monotonic() + self._tidying.every_s
         is_open = True
         while is_open:
@@ -145,7 +166,6 @@ class Writer:
             elif time.monotonic() >= look_s:
                 look_s = time.monotonic() + self._tidying.every_s
                 self._chores += self._trims
-        self._connection.close()
 
     def _take(self) -> tuple[list[Write], bool]:
         """Take what is queued, and wait for it unless there are chores; False when nothing comes after it."""
@@ -197,6 +217,14 @@ class Writer:
             self._waiting -= _size(write)
             if not write.done.done():
                 write.done.set_exception(error)
+
+    def _break(self, error: Exception) -> None:
+        """Refuse what is queued; `put`, which runs in the event loop as well, refuses all that comes after."""
+        self._broken = f"log file: its writer has ended: {error!r}"
+        while not self._queue.empty():
+            write = self._queue.get_nowait()
+            if write is not None:
+                self._refuse([write], BrokenPromise(self._broken))
 
     def _count_down(self, writes: Sequence[Write]) -> None:
         for write in writes:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from adaptors import sqlite_file, sqlite_group, sqlite_writer
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from adaptors.sqlite_writer import Tidying
-from streams.core.errors import Busy
+from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record
 from streams.core.topics import CONTROLLER_STATE, TELEMETRY, LogTopic
 
@@ -251,6 +251,27 @@ async def test_a_compacted_topic_does_not_grow_for_ever(tmp_path: Path) -> None:
         last = {record.key: (record.offset, record.value) for record in await kept(log, CONTROLLER_STATE)}
         assert last == {b"m": (598, b"299"), b"position": (599, b"299")}
         assert await log.checkpoint(CONTROLLER_STATE, 0, [(b"m", b"next")], NOW_MS) == 600
+
+
+async def append_for_ever(log: SqliteLog) -> None:
+    while True:
+        await log.append(daily("later"))
+
+
+async def test_a_writer_that_has_ended_by_a_defect_refuses_what_waits_and_what_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> int:
+        raise ValueError("a row that can't be read")
+
+    monkeypatch.setattr(sqlite_file, "compact", breaks)
+    async with opened(tmp_path, tidying=Tidying(every_s=3_600.0, compact_after=1)) as log, asyncio.timeout(LIMIT_S):
+        await log.checkpoint(CONTROLLER_STATE, 0, [(b"k", b"1")], NOW_MS)  # is durable, and then compaction is due
+        waiting = [asyncio.create_task(log.append(daily(str(number)))) for number in range(100)]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        with pytest.raises(BrokenPromise, match=r"its writer has ended: .*can't be read"):
+            await append_for_ever(log)
+    assert {type(outcome) for outcome in outcomes} <= {type(None), BrokenPromise}
 
 
 async def test_a_read_that_has_begun_sees_what_is_compacted_away_meanwhile(tmp_path: Path) -> None:
