@@ -187,8 +187,9 @@ class Partition:
 
     def froze(self, record: Record, trace: str) -> None:
         """Hear that a key was frozen (E7)."""
+        # its place and not the key, which may be a patient's: `spineloop dead-letters` shows it to those who may know
         _log.error(
-            "key quarantined", stage=self._stage.name, key=record.key.decode(), offset=record.offset, trace=trace
+            "key quarantined", stage=self._stage.name, partition=record.partition, offset=record.offset, trace=trace
         )
         self._meters.count("spineloop_quarantined_total", stage=self._stage.name)
         self._owner.quarantined()

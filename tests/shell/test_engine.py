@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from streams import partition, reducer
@@ -433,6 +434,17 @@ async def test_e7_a_defect_on_one_key_freezes_that_key_alone_until_a_redrive(log
     )
     await run_until_done(log, Tally(mended=True))
     assert (await states(log))[b"m0"][1:] == (b"3", None)
+
+
+async def test_e7_the_log_of_a_process_says_where_a_key_was_frozen_and_not_whose_it_is(log: Brittle) -> None:
+    await log.append([told("m0", "r0"), told("m0", "boom")])
+    with capture_logs() as lines:
+        await run_until_done(log)
+    (frozen,) = [line for line in lines if line["event"] == "key quarantined"]
+    (letter,) = await everything(log, DEAD_LETTER)
+    place = [int(header(letter, f"__connect.errors.{name}") or -1) for name in ("partition", "offset")]
+    assert [frozen["partition"], frozen["offset"]] == place
+    assert "m0" not in str(frozen.values())
 
 
 async def test_e7_replay_quarantines_the_same_keys_at_the_same_records(tmp_path: Path) -> None:
