@@ -205,4 +205,12 @@ async def _cut_off(client: Client) -> None:
         client._sender.sender_task.cancel()  # noqa: SLF001
         await client.client.close()
     elif isinstance(client, AIOKafkaConsumer):
+        _end_fetching(client)
         await client._client.close()  # noqa: SLF001
+
+
+def _end_fetching(client: AIOKafkaConsumer) -> None:
+    """End the tasks that fetch: aiokafka ends them when it stops, and they would go on if Kafka came back."""
+    if client._fetcher is not None:  # noqa: SLF001
+        for task in (client._fetcher._fetch_task, *client._fetcher._pending_tasks):  # noqa: SLF001
+            task.cancel()

@@ -29,15 +29,25 @@ class HandKafka(AIOKafkaClient):  # type: ignore[misc]  # aiokafka ships no type
     ----------
     asked : Counter
         Requests by the name of their kind.
-    is_frozen : bool
-        Whether it takes requests and never answers.
+    unanswered : Counter
+        Those that wait for it to thaw.
     """
 
     def __init__(self, records: int) -> None:
         super().__init__(bootstrap_servers="hand:1", client_id="hand")
         self.asked = Counter[str]()
-        self.is_frozen = False
+        self.unanswered = Counter[str]()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
         self._records = records
+
+    def freeze(self) -> None:
+        """Take requests and answer none."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Answer again; to what came meanwhile it is too late."""
+        self._thawed.set()
 
     async def bootstrap(self) -> None:
         self.cluster._brokers = {0: BrokerMetadata(0, "hand", 1, None)}  # noqa: SLF001 - there is no other way in
@@ -66,8 +76,9 @@ class HandKafka(AIOKafkaClient):  # type: ignore[misc]  # aiokafka ships no type
         kind = type(request).__name__
         self.asked[kind] += 1
         await asyncio.sleep(0.01)
-        if self.is_frozen:
-            await asyncio.sleep(10.0)
+        if not self._thawed.is_set():
+            self.unanswered[kind] += 1
+            await self._thawed.wait()
             raise KafkaTimeoutError
         return SimpleNamespace(error_code=0, **self._answer(kind, request))
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
 from adaptors import kafka_clients
 from adaptors.delivery import Delivery, Pace
 from adaptors.kafka_clients import Cluster
@@ -66,3 +68,22 @@ async def test_a_delivery_whose_effect_is_refused_for_hours_stays_in_its_group_a
         stop.set()
         await running
     assert (offsets, one.positions) == (list(range(10)), {0: 10})
+
+
+async def test_of_a_consumer_that_is_cut_off_nothing_goes_on_when_kafka_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka_clients, "STOP_S", 0.1)
+    before = asyncio.all_tasks()
+    log = HandLog(HandKafka(records=BATCH_RECORDS))
+    async with asyncio.timeout(10.0):
+        async with log.subscribe(TOPIC, "group") as member:
+            while not await member.poll(100, 0.1):
+                pass
+            log.kafka.freeze()
+            while "FetchRequest" not in log.kafka.unanswered:
+                await asyncio.sleep(0.01)
+        log.kafka.thaw()
+        left = asyncio.all_tasks() - before
+        _, going_on = await asyncio.wait(left, timeout=2.0) if left else (left, left)
+    assert going_on == set()
