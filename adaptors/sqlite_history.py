@@ -12,11 +12,21 @@ from typing import Any, TypeVar
 import msgspec
 
 from adaptors.line_protocol import line
+from adaptors.meter_points import MEASUREMENT
 from adaptors.points import FieldValue, Point, Rejected, Tags
 from streams.core.errors import Busy, Malformed
 
 ROWS_PER_TRANSACTION = 5_000
 """One transaction costs one flush to disk, and others can write only between two of them."""
+
+METER_DAYS = 7
+"""How long meters are kept, in days of their own time: forty points every ten seconds would fill 12 GB a year."""
+
+TRIM_EVERY_S = 3_600
+"""How often meters are looked for that are too old, in s of their own time."""
+
+TRIM_POINTS = 10_000
+"""About how many meters go at a time, so that nobody waits long; if there are more, they go with the next write."""
 
 _SCHEMA = """
 PRAGMA page_size = 8192; -- on pages of 4096 every rep of 1.4 kB spills, and takes 2.5 times the disk
@@ -38,6 +48,10 @@ ON CONFLICT DO UPDATE SET fields = json_patch(fields, excluded.fields) WHERE fie
 """
 
 _SELECT = "SELECT t_ns, tags, fields FROM point WHERE measurement = ? ORDER BY machine, t_ns, tags"
+_NEWER = """
+SELECT t_ns FROM point WHERE measurement = ? AND machine = ? AND t_ns < ? ORDER BY t_ns LIMIT 1 OFFSET ?
+"""
+_TRIM = "DELETE FROM point WHERE measurement = ? AND machine = ? AND t_ns < ?"
 _TAGS = msgspec.json.Decoder(Tags)
 _FIELDS = msgspec.json.Decoder(dict[str, FieldValue])
 
@@ -78,6 +92,7 @@ class SqliteHistory:
         self._path = path
         self._lock_wait_s = lock_wait_s
         self._thread = thread
+        self._trimmed_ns = 0
         self._connection: sqlite3.Connection
 
     async def open(self) -> None:
@@ -157,7 +172,20 @@ class SqliteHistory:
         with self._connection:  # rolls back if it raises
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(_UPSERT, rows)
+            if rows and rows[-1][0] == MEASUREMENT:
+                self._trim(*rows[-1][:3])
         return rejected
+
+    def _trim(self, measurement: str, machine: str, newest_ns: int) -> None:
+        """Delete meters that are too old, now and then; SQLite uses their place in the file again."""
+        if 0 <= newest_ns - self._trimmed_ns < TRIM_EVERY_S * 10**9:  # a clock that was set back must not end it
+            return
+        before_ns = newest_ns - METER_DAYS * 86_400 * 10**9
+        query = (measurement, machine, before_ns)
+        more = self._connection.execute(_NEWER, (*query, TRIM_POINTS)).fetchone()
+        if more is None:
+            self._trimmed_ns = newest_ns
+        self._connection.execute(_TRIM, query if more is None else (measurement, machine, more[0]))
 
 
 def _row(point: Point) -> _Row:

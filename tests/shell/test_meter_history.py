@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptors import broker_watch, mqtt_client
+from adaptors import broker_watch, mqtt_client, sqlite_history
 from adaptors.meter_history import MeterHistory
 from adaptors.meter_points import Reading, percentile, points
 from adaptors.mqtt_connection import Connection
@@ -82,6 +82,36 @@ async def test_it_writes_at_once_and_once_more_when_it_is_told_to_stop(tmp_path:
         stop.set()
         await running
         assert await sink.count("meter") == 2
+
+
+async def test_in_sqlite_meters_older_than_a_week_go_piece_by_piece_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # written, day        20 ... 1    20, and 10 s    20, and 20 s    20, and 30 s
+    # too old, day                       1 to 13         8 to 13            -
+    # gone, day                          1 to 7          8 to 13            -
+    # left                      20            14               9           10
+    monkeypatch.setattr(sqlite_history, "TRIM_POINTS", 7)
+    day_ns = 86_400 * 10**9
+    async with open_sqlite_history(tmp_path / "history.db") as sink:
+        await sink.write([Point("rep", (("machine", "m1"),), {"seq": 1}, day_ns)])
+        old = [Point("meter", WHO, {"value": 1.0}, day * day_ns) for day in range(20, 0, -1)]
+        await sink.write(old)
+        left = [await sink.count("meter")]
+        for seconds in (10, 20, 30):
+            await sink.write([Point("meter", WHO, {"value": 2.0}, 20 * day_ns + seconds * 10**9)])
+            left.append(await sink.count("meter"))
+        oldest = min(point.t_ns for point in await sink.select("meter"))
+        assert await sink.count("rep") == 1
+    assert (left, oldest) == ([20, 14, 9, 10], 14 * day_ns)
+
+
+async def test_in_sqlite_meters_go_on_going_after_a_clock_was_set_back(tmp_path: Path) -> None:
+    day_ns = 86_400 * 10**9
+    async with open_sqlite_history(tmp_path / "history.db") as sink:
+        for day in (9_000, 1, 2, 20):
+            await sink.write([Point("meter", WHO, {"value": 1.0}, day * day_ns)])
+        assert [point.t_ns // day_ns for point in await sink.select("meter")] == [20, 9_000]
 
 
 def test_a_counter_that_begins_again_tells_what_it_counted_since() -> None:
