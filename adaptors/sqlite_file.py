@@ -232,14 +232,58 @@ def trim(connection: sqlite3.Connection, partition_id: int, retention_ms: int, n
     """Delete the oldest batches whose every record is older than the retention; tell whether there may be more.
 
     Old is what is older than both the clock and the newest record of the partition allow. So neither a clock gone wrong
-    nor one record from the future empties a log, and a recording of last year can be looked at.
+    nor one record from the future empties a log, and a recording of last year can be looked at. Nor does such a record
+    keep for good all that came after it: a time beyond the clock is not believed.
     """
     query = """DELETE FROM batch WHERE rowid IN (
                    SELECT batch.rowid FROM batch JOIN partition ON id = partition_id
                    WHERE partition_id = ? AND batch.newest_ms < min(partition.newest_ms, ?) - ? LIMIT ?)"""
     with transaction(connection):
         done = connection.execute(query, (partition_id, now_ms, retention_ms, TRIM_BATCHES)).rowcount
+        if done < TRIM_BATCHES:
+            old = _old_though_beyond(connection, partition_id, retention_ms, now_ms)
+            connection.executemany("DELETE FROM batch WHERE rowid = ?", old)
+            done = len(old)
     return done == TRIM_BATCHES
+
+
+def _old_though_beyond(
+    connection: sqlite3.Connection, partition_id: int, retention_ms: int, now_ms: int
+) -> list[tuple[int]]:
+    """Return the oldest batches that are too old, where `newest_ms` lies beyond the clock and so says nothing.
+
+    Then their records are asked. A batch of the future alone is as old as the next one that can be believed, at least.
+    """
+    some = "SELECT rowid, body, newest_ms FROM batch WHERE partition_id = ? ORDER BY last_offset LIMIT ? OFFSET ?"
+    last = "SELECT body FROM batch WHERE partition_id = ? ORDER BY last_offset DESC LIMIT 1"
+    first = connection.execute(some, (partition_id, 1, 0)).fetchone()
+    if first is None or first[2] <= now_ms:
+        return []
+    newest_ms = _believed(connection.execute(last, (partition_id,)).fetchone()[0], now_ms)
+    if newest_ms is None:
+        return []
+    limit_ms = newest_ms - retention_ms
+    old: list[tuple[int]] = []
+    unsure: list[tuple[int]] = []
+    for rowid, body, _ in connection.execute(some, (partition_id, TRIM_BATCHES, 0)):
+        unsure.append((rowid,))
+        told_ms = _believed(body, now_ms)
+        if told_ms is not None and told_ms >= limit_ms:
+            return old
+        if told_ms is not None:
+            old, unsure = old + unsure, []
+    further = TRIM_BATCHES
+    while unsure and (row := connection.execute(some, (partition_id, 1, further)).fetchone()):
+        told_ms = _believed(row[1], now_ms)
+        if told_ms is not None:
+            return old + unsure if told_ms < limit_ms else old
+        further *= 2  # a clock was wrong for long; to look at all of that each time would keep the appends waiting
+    return old
+
+
+def _believed(body: bytes, now_ms: int) -> int | None:
+    """Return the newest time in a row that is not beyond the clock, if there is one."""
+    return max((stored.timestamp_ms for stored in _decode(body) if stored.timestamp_ms <= now_ms), default=None)
 
 
 def compact(connection: sqlite3.Connection, partition_id: int) -> int:

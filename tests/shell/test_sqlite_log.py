@@ -194,6 +194,36 @@ def test_neither_a_wrong_clock_nor_a_wrong_record_empties_a_log(tmp_path: Path, 
         assert sqlite_file.bounds(file, DAILY) == {0: (0, 2)}
 
 
+@pytest.mark.parametrize("from_the_future", [1, 3, 15])
+def test_records_from_the_future_do_not_end_retention_for_those_that_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_the_future: int
+) -> None:
+    # day          0 | 5000, some | 1  2  3  4  5  6  7  8  9
+    # kept on day 9                                       8  9
+    monkeypatch.setattr(sqlite_file, "TRIM_BATCHES", 4)
+    with closing(sqlite_file.connect(tmp_path / "log.db", 1.0)) as file:
+        (place, *_) = sqlite_file.prepare(file, TOPICS, 1)
+        for day in [0, *[5_000] * from_the_future, *range(1, 10)]:
+            with sqlite_file.transaction(file):
+                sqlite_file.insert(file, place.id, daily(str(day), at_ms=NOW_MS + day * DAY_MS))
+        first, end = [], from_the_future + 10
+        for day in (0, 1, 9):
+            while sqlite_file.trim(file, place.id, DAY_MS, NOW_MS + day * DAY_MS):
+                pass
+            first.append(sqlite_file.bounds(file, DAILY)[0][0])
+    assert first == [0, 0, end - 2]
+
+
+def test_of_a_log_whose_every_record_lies_beyond_the_clock_nothing_goes(tmp_path: Path) -> None:
+    with closing(sqlite_file.connect(tmp_path / "log.db", 1.0)) as file:
+        (place, *_) = sqlite_file.prepare(file, TOPICS, 1)
+        for day in range(9):
+            with sqlite_file.transaction(file):
+                sqlite_file.insert(file, place.id, daily(str(day), at_ms=NOW_MS + day * DAY_MS))
+        assert not sqlite_file.trim(file, place.id, DAY_MS, 0)  # the clock of a box that has just been switched on
+        assert sqlite_file.bounds(file, DAILY) == {0: (0, 9)}
+
+
 async def test_a_group_that_is_further_behind_than_the_retention_is_told_what_it_missed(tmp_path: Path) -> None:
     clock = HandClock()
     async with opened(tmp_path, clock=clock) as log:
