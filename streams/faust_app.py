@@ -231,7 +231,7 @@ class Witness:
 
     def froze(self, record: Record, trace: str) -> None:
         """Hear that a key was frozen. Raises BrokenPromise when that happens too often."""
-        _log.error("%s: %r quarantined at offset %d: %s", self._stage, record.key, record.offset, trace)
+        _log.error("%s: key of %d/%d quarantined: %s", self._stage, record.partition, record.offset, trace)
         now_s = time.monotonic()
         self._quarantined_s.append(now_s)
         if len(self._quarantined_s) == QUARANTINES and now_s - self._quarantined_s[0] < QUARANTINE_WINDOW_S:

@@ -76,7 +76,7 @@ class Guard:
         """Tell whether the request may see and do what the page offers."""
         if not self.asks:
             return True
-        if hmac.compare_digest(cookies.get(COOKIE, "").encode(), self._cookie.encode()):
+        if hmac.compare_digest(cookies.get(COOKIE, "").encode(errors="surrogateescape"), self._cookie.encode()):
             return True
         kind, _, told = headers.get("Authorization", "").partition(" ")
         return kind.lower() == "bearer" and self.knows(told)
@@ -85,7 +85,7 @@ class Guard:
         """Compare a token in a time that doesn't depend on it; after too many wrong ones, none is right for a while."""
         if self.is_tired:
             return False
-        is_right = self.asks and hmac.compare_digest(told.encode(), self._token)
+        is_right = self.asks and hmac.compare_digest(told.encode(errors="surrogateescape"), self._token)
         if not is_right:
             self._failures.append(self._now_s())
         return is_right

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from dashboards.live.feed import Listener, Subscription
-from dashboards.live.guard import MAX_FAILURES, Guard
+from dashboards.live.guard import COOKIE, MAX_FAILURES, Guard
 from dashboards.live.server import HEADERS, STATIC, Page, PageSettings
 from spineloop.settings import Settings, WrongSetting
 from streams.core import codec, policy
@@ -383,6 +383,13 @@ def test_a_guard_forgets_wrong_tokens_in_time() -> None:
     assert not guard.knows(TOKEN)
     at_s[0] = 61.0
     assert guard.knows(TOKEN)
+
+
+def test_a_token_that_is_no_text_is_a_wrong_one() -> None:
+    guard = Guard(TOKEN, lambda: 0.0)
+    odd = b"\xff".decode(errors="surrogateescape")  # as headers come
+    assert not guard.knows(odd)
+    assert not guard.lets_in({"Authorization": f"Bearer {odd}"}, {COOKIE: odd})
 
 
 def test_a_guard_without_a_token_knows_none() -> None:
