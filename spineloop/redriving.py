@@ -14,16 +14,13 @@ import msgspec
 
 from ingest import arrival
 from streams.core import codec
-from streams.core.dead_letters import PREFIX, reason_of
+from streams.core.dead_letters import PREFIX, REDRIVE_MARK, reason_of
 from streams.core.errors import Malformed
 from streams.core.records import Header, NewRecord, Record, header
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY, parse_mqtt
 from streams.log import Log
 from streams.reducer import REDRIVE, REDRIVEN
 from streams.stretch import OutOfRange, Readable, closing, told
-
-MARK = "spineloop-redrive-mark"
-"""Header of a mark: `begun` or `done`. Its key is the letter's, so it lies behind it in the same partition."""
 
 MARKED = "spineloop-redrive-of"
 """Header of a mark: which letter it is about."""
@@ -118,7 +115,7 @@ async def letters(log: Readable) -> Letters:
 
 
 def _take(found: Letters, record: Record) -> None:
-    mark = header(record, MARK)
+    mark = header(record, REDRIVE_MARK)
     if mark is None:
         letter = letter_of(record)
         found.by_place[letter.place] = letter
@@ -150,7 +147,7 @@ async def _wholes(log: Readable, places: Collection[Place]) -> AsyncIterator[Rec
             async with closing(log.read(DEAD_LETTER, number, start, stop)) as batches:
                 async for records in batches:
                     for record in records:
-                        if record.offset in offsets and header(record, MARK) is None:
+                        if record.offset in offsets and header(record, REDRIVE_MARK) is None:
                             yield record
 
 
@@ -284,7 +281,7 @@ async def _put_back(log: Log, letters: Sequence[Record], lifted: set[bytes], now
 
 
 def _mark(letter: Record, mark: Literal["begun", "done"], now_ms: int, begun: Begun | None = None) -> NewRecord:
-    headers = ((MARK, mark.encode()), (MARKED, f"{letter.partition}/{letter.offset}".encode()))
+    headers = ((REDRIVE_MARK, mark.encode()), (MARKED, f"{letter.partition}/{letter.offset}".encode()))
     return NewRecord(DEAD_LETTER, letter.key, None if begun is None else msgspec.json.encode(begun), now_ms, headers)
 
 

@@ -15,7 +15,7 @@ from dashboards.live.machine import MachineView
 from dashboards.live.patients import Patients
 from streams.core import codec, policy
 from streams.core.danger import EARLY
-from streams.core.dead_letters import PREFIX, reason_of
+from streams.core.dead_letters import PREFIX, REDRIVE_MARK, reason_of
 from streams.core.errors import Malformed
 from streams.core.policy import Policy
 from streams.core.records import REPLAYED, Record, header
@@ -40,9 +40,6 @@ RAW_BYTES = 8 * 1024 * 1024
 MAX_CURVES = 64
 
 MAX_DETAIL = 300
-
-REDRIVE_MARK = "spineloop-redrive-mark"
-"""Header of what `spineloop dead-letters` notes beside the letters that it puts back; it is no letter."""
 
 NO_REP = (0, b"")
 """Log time in ms and bytes of a rep that is not there."""

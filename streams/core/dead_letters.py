@@ -6,6 +6,9 @@ from streams.core.records import Header, NewRecord, Record, header
 from streams.core.topics import DEAD_LETTER
 
 PREFIX = "__connect.errors."
+REDRIVE_MARK = "spineloop-redrive-mark"
+"""Header of a mark that a letter was put back, `begun` or `done`. It is no letter, and lies behind it under its key."""
+
 MAX_TRACE_BYTES = 8_192
 """Longest stack trace that is kept, in bytes: the end of it names the defect."""
 
