@@ -259,15 +259,23 @@ def jars(klib: Path) -> str:
     return f"{klib}/*"
 
 
+_given_out: set[int] = set()
+
+
 def free_port() -> int:
-    """Find a loopback port nobody listens on."""
+    """Find a loopback port nobody listens on, and that was not found here before: who asked may listen only later."""
+    if len(_given_out) > len(PORTS) // 2:
+        _given_out.clear()
     for port in random.SystemRandom().sample(PORTS, k=100):
+        if port in _given_out:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind((LOOPBACK, port))
             except OSError:
                 continue
-            return port
+        _given_out.add(port)
+        return port
     raise OSError(f"100 ports of {PORTS} are all taken")
 
 

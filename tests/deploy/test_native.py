@@ -189,6 +189,11 @@ async def test_mosquitto_acknowledges_a_large_message_exactly_if_it_keeps_it(siz
         assert len(await read_retained_message(broker)) == is_kept * size
 
 
+def test_no_port_is_found_twice_though_nobody_listens_yet() -> None:
+    ports = [free_port() for _ in range(1_000)]
+    assert len(set(ports)) == len(ports)
+
+
 async def test_the_embedded_broker_takes_the_shipped_file_and_speaks_mqtt_5(tmp_path: Path) -> None:
     port = free_port()
     text = shipped.configuration("iotcore/rumqttd.toml", {"v5.1.listen": f'"127.0.0.1:{port}"'})
