@@ -20,7 +20,7 @@ ROWS_PER_TRANSACTION = 5_000
 """One transaction costs one flush to disk, and others can write only between two of them."""
 
 METER_DAYS = 7
-"""How long meters are kept, in days of their own time: forty points every ten seconds would fill 12 GB a year."""
+"""How long meters are kept, in days of their own time: `serve` writes all of them every few seconds."""
 
 TRIM_EVERY_S = 3_600
 """How often meters are looked for that are too old, in s of their own time."""

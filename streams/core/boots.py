@@ -285,8 +285,10 @@ def planned(turn: Turn, plan: PlanMade) -> None:
     if issued:
         return
     is_asked = session is not None and session.waits and (session.id, session.request_id) == (wish.session, wish.cause)
-    if session is not None and session.patient is not None and session.started and session.id == wish.session:
-        _screened_elsewhere(turn, session.patient, plan)
+    if session is not None and session.id == wish.session:
+        turn.take_over(
+            plan.known.screening
+        )  # also from a plan that is too late: without it all but STOP is refused (S23)
     if wish.cause.endswith(visit.FOR_SCREENING):
         turn.notice(wish.command_id, "plan_too_late", "only its screening was asked for")
         return
@@ -295,12 +297,6 @@ def planned(turn: Turn, plan: PlanMade) -> None:
         return
     turn.change_session(baseline=plan.baseline, model=plan.model)
     turn.planned(plan)
-
-
-def _screened_elsewhere(turn: Turn, patient: str, plan: PlanMade) -> None:
-    """Take over from a plan that comes too late how its patient was screened, if nobody has told it here (S23)."""
-    if turn.known().screening is None:
-        turn.take_over(patient, plan.known.screening)
 
 
 def asked(turn: Turn, told: OperatorAsked) -> None:

@@ -27,15 +27,13 @@ from streams.core.patient_state import (
 from streams.core.policy import Policy
 from streams.core.results import PainReported, PatientScreened, PlanEdited
 from streams.core.telemetry import Prescription
+from streams.core.trouble import is_painful
 
 MAX_WEEK = 8
 """Prescribed loads of the last 7 days that are kept. Beyond it the two oldest become one: the lower, for longer."""
 
 SLACK_MS = 3 * DAY_MS
 """How far log time may go back, in ms, without a low load being forgotten too early: two producers, two clocks."""
-
-PAIN_CLEAN = 2
-"""Highest pain of a clean session (S7)."""
 
 EDITABLE = ("load_cap_N", "guarded", "reps_max", "tul_max_s", "per_week", "goal_load_N", "mvt")
 """Bounds and targets of a plan that a clinician may edit one by one."""
@@ -134,7 +132,7 @@ def pain_reported(state: PatientState, fact: PainReported, now_ms: int, policy: 
     book = diary.with_pain(state.diary, fact.pain_nrs, now_ms, is_morning=fact.felt == "next_morning")
     state = replace(state, diary=book)
     rose = diary.over_night(book, now_ms, now_ms - 1, policy) or diary.over_weeks(book, now_ms, policy)
-    return after_trouble(state, fact.at_ms) if fact.pain_nrs > PAIN_CLEAN or rose is not None else state
+    return after_trouble(state, fact.at_ms) if is_painful(fact.pain_nrs) or rose is not None else state
 
 
 def _has_seen(plan: Plan, session: str | None) -> bool:

@@ -65,17 +65,15 @@ def _is_of_other(session: SessionState, rep: Rep) -> bool:
 def _believe(turn: Turn, heard: Heard, rep: Rep) -> None:
     """Take over the load that a rep was done with, if it is less than we thought: decreases must begin there (S1).
 
-    What differs by less than half of the machine's increment is the same load, and a warm-up is no load to train with.
+    What differs by no more than half of the machine's increment is the same load, and a warm-up is no load to train
+    with.
     """
     session, machine = turn.session, turn.state.capabilities
     if session is None or session.load_N is None or rep.warm_up:
         return
-    if abs(rep.load_N - session.load_N) < 0.5 * (machine.load_step_N if machine is not None else 0.0):
+    if abs(rep.load_N - session.load_N) <= 0.5 * (machine.load_step_N if machine is not None else 0.0):
         return
-    if rep.load_N < session.load_N:
-        turn.change_session(load_N=rep.load_N)
-    elif rep.load_N == session.load_N:
-        return
+    turn.change_session(load_N=min(rep.load_N, session.load_N))
     if not any(change.quantity == "load_N" for one in turn.state.pending for change in one.command.changes):
         detail = f"set {rep.set_number} is done with {rep.load_N} N instead of {session.load_N} N"
         turn.notice_once(heard.id, "other_load", detail, "warning", a_set=True)

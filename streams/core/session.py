@@ -6,6 +6,7 @@ is in sets.py, what is learned for later sessions in learning.py.
 
 import msgspec
 
+from streams.core import trouble
 from streams.core.adaptive import Model
 from streams.core.baseline import Baseline
 from streams.core.commands import Command
@@ -22,6 +23,7 @@ from streams.core.telemetry import (
     Screening,
     Side,
 )
+from streams.core.trouble import is_painful
 
 MAX_HELD = 8
 """Messages that wait for an earlier one; at one message in 3 s that is 24 s, far more than `LATE_MS`."""
@@ -218,6 +220,11 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     def waits(self) -> bool:
         """Whether it was requested and nothing of it has begun: only then may a plan still come."""
         return self.request_id is not None and not self.started and self.set is None
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether there was pain in it, or one of rules 0-2 acted (S7)."""
+        return is_painful(self.pain_max) or any(rule in trouble.RULES for rule, _ in self.rules_fired)
 
     @property
     def prescribed_window(self) -> tuple[float, float] | None:

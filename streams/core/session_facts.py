@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from streams.core import balance_record, baseline, course, diary, muscles
+from streams.core import balance_record, baseline, course, diary, muscles, trouble
 from streams.core.diary import DAY_MS
 from streams.core.known import on_grid
 from streams.core.muscles import Catalogue
-from streams.core.patient_facts import PAIN_CLEAN, after_trouble, owing_a_cut
+from streams.core.patient_facts import after_trouble, owing_a_cut
 from streams.core.patient_state import (
     WEEK_MS,
     PastSession,
@@ -36,11 +36,8 @@ MAX_TIMES = 28
 MAX_WORKS = 14
 """Sessions of one exercise within 7 days whose work is kept: two a day."""
 
-SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce", "pain_next_morning", "data_hold"})
+SAFETY_RULES = trouble.RULES | {"pain_next_morning", "data_hold"}
 """Rules 0-4: a session in which one of them acted is not clean (S7)."""
-
-PAIN_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
-"""Rules 0-2: after a session in which one of them acted, nothing that was asked more of is taken up."""
 
 FORM_RULES = frozenset({"rom_shortfall", "tempo_or_bounce", "rest_extend", "unsteady_reduce"})
 """Rules 8-11: a session in which one of them acted earns no progress (rule 14)."""
@@ -51,9 +48,8 @@ def summarised(
 ) -> PatientState:
     """Learn from a session: what is in force now, whether it was clean, when it was, how strong the patient is."""
     fired = acted(fact, policy)
-    is_painful = fact.pain_max is not None and fact.pain_max > PAIN_CLEAN
-    in_trouble = is_painful or bool(fired.keys() & SAFETY_RULES)
-    in_pain = is_painful or bool(fired.keys() & PAIN_RULES)
+    in_pain = trouble.is_painful(fact.pain_max) or bool(fired.keys() & trouble.RULES)
+    in_trouble = in_pain or bool(fired.keys() & SAFETY_RULES)
     if fact.valid_reps:
         state = replace(state, diary=diary.with_visit(state.diary, fact.pain_start, now_ms))
     if is_accepted(fact, in_trouble=in_trouble):

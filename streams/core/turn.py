@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from streams.core import envelope, order
+from streams.core import envelope, order, trouble
 from streams.core.commands import Command, Evidence
 from streams.core.envelope import Known, Refused
 from streams.core.operators import OperatorAsked
@@ -23,12 +23,6 @@ from streams.core.telemetry import Event, Ordered, Screening
 PLANNED = 7
 AFTER_LOSS = 6
 """Places of the planner's command and of the stop after a lost link among the 8 that a message's `seq` leaves."""
-
-SAFETY_RULES = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
-"""Rules that speak of trouble, whether the session has started or not (S7)."""
-
-PAIN_CLEAN = 2
-"""Highest pain that is no trouble (S7)."""
 
 ACK_GRACE_MS = 10_000
 """How long after its expiry a command may still be acknowledged, in ms of log time: the way back takes time too."""
@@ -198,8 +192,6 @@ class Turn:
 
     def planned(self, plan: PlanMade) -> None:
         """Turn the planner's wish into a command: its half of the facts, the machine's half from here."""
-        if self.session is not None and self.session.patient is not None and self.known().screening is None:
-            self.take_over(self.session.patient, plan.known.screening)
         mine = self.known()
         known = replace(
             plan.known,
@@ -209,7 +201,7 @@ class Turn:
             screening=mine.screening,
             at_session_start=self.session is not None and not self.session.started,
             last_sequence=mine.last_sequence,
-            clean_sessions=0 if is_troubled(self.session) else plan.known.clean_sessions,
+            clean_sessions=0 if self.session is not None and self.session.is_troubled else plan.known.clean_sessions,
             load_min_N=mine.load_min_N,
             load_max_N=mine.load_max_N,
             load_step_N=mine.load_step_N,
@@ -246,7 +238,7 @@ class Turn:
         verdict = envelope.permit(known, wish)
         if isinstance(verdict, Refused):
             self.refused(verdict)
-            if wish.rule in SAFETY_RULES and wish.action != "prescribe":
+            if wish.rule in trouble.RULES and wish.action != "prescribe":
                 self.tell_of_trouble(wish.rule, wish.cause, wish.command_id)
             return None
         command = verdict.command
@@ -259,7 +251,7 @@ class Turn:
             pending=(*self.state.pending, Pending(command, self.now_ms)),
         )
         self._note_fired(command.rule, command)
-        if command.rule in SAFETY_RULES and command.action != "prescribe":
+        if command.rule in trouble.RULES and command.action != "prescribe":
             self.tell_of_trouble(command.rule, command.cause, command.command_id)
         if command.action in {"stop", "end_exercise"}:
             self.change_session(over=True)
@@ -346,15 +338,9 @@ class Turn:
         change(noticed=(*told.noticed, name)[-MAX_NOTICED:])
         self.notice(cause, name, detail, severity)
 
-    def take_over(self, patient: str, screening: Screening | None) -> None:
-        """Know a screening from the planner that happened at another machine."""
-        if screening is not None:
-            self.change(screened=(patient, screening))
-
-
-def is_troubled(session: SessionState | None) -> bool:
-    """Tell whether a session has had pain above 2, or one of rules 0-2 (S7)."""
-    if session is None:
-        return False
-    is_painful = session.pain_max is not None and session.pain_max > PAIN_CLEAN
-    return is_painful or any(rule in SAFETY_RULES for rule, _ in session.rules_fired)
+    def take_over(self, screening: Screening | None) -> None:
+        """Know from the planner how this session's patient was screened at another machine, if nobody told it here."""
+        session = self.session
+        if session is None or session.patient is None or screening is None or self.known().screening is not None:
+            return
+        self.change(screened=(session.patient, screening))

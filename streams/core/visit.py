@@ -19,7 +19,8 @@ from streams.core.telemetry import (
     SetStarted,
     SymptomReported,
 )
-from streams.core.turn import PAIN_CLEAN, Turn, is_troubled
+from streams.core.trouble import is_painful
+from streams.core.turn import Turn
 
 FOR_SCREENING = "/screening"
 """Ends the id of a request that wants no plan, only to know how the patient was screened."""
@@ -141,7 +142,7 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
     session = turn.session
     if session is None:
         return
-    is_told = session.started or is_troubled(session)
+    is_told = session.started or session.is_troubled
     if is_told:
         summary = summaries.summarise_session(
             session, machine=turn.state.machine, cause=cause, now_ms=turn.now_ms, ended_by=ended_by
@@ -223,7 +224,7 @@ def _plan_again(turn: Turn, heard: Heard, told: SymptomReported) -> None:
     session = turn.session
     if session is None or session.patient is None or not session.waits or session.over or turn.state.locked:
         return
-    is_pain = told.pain_nrs is not None and (told.pain_nrs > PAIN_CLEAN or told.felt != "now")
+    is_pain = is_painful(told.pain_nrs) or (told.pain_nrs is not None and told.felt != "now")
     if not is_pain or _is_of_another(turn, told) or not turn.is_of_this_boot(told):
         return
     if told.felt == "now":  # of any other the diary tells the planner
