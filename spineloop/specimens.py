@@ -9,7 +9,7 @@ from streams.core.codec import type_name
 from streams.core.commands import Change, Command, Evidence
 from streams.core.known import Known
 from streams.core.operators import OperatorAsked
-from streams.core.plans import PlanMade
+from streams.core.plans import PlanMade, ScreeningTold
 from streams.core.results import (
     CommandClosed,
     MachineSeen,
@@ -143,10 +143,15 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
     ),
     PainReported(**_RESULT, id=f"{MACHINE}/boot-7/0", patient=PATIENT, felt="next_morning", pain_nrs=2),
     TroubleArose(
-        **_RESULT, id=f"{MACHINE}/boot-7/9/pain_reduce/trouble", patient=PATIENT, session=SESSION, rule="pain_reduce"
+        **_RESULT, id=f"{MACHINE}/boot-7/9/pain_reduce/trouble", patient=PATIENT, session=SESSION, rule="pain_reduce",
+        exercise="lumbar_extension",
     ),
     OperatorAsked(machine=MACHINE, id="5f0c1d2e" * 4, by="Kim", reason="patient feels dizzy", action="stop"),
     PlanMade(boot_id="boot-7", command=_COMMAND, known=Known(origin="planner", now_ms=_AT_MS, boot_id="boot-7")),
+    ScreeningTold(
+        id=f"{MACHINE}/boot-7/3/screening_told", boot_id="boot-7", machine=MACHINE, cause=f"{MACHINE}/boot-7/3",
+        session=SESSION, patient=PATIENT, outcome="clear",
+    ),
 )  # fmt: skip
 
 SPECIMENS: Final[Mapping[str, msgspec.Struct]] = {type_name(one): one for one in _ALL}

@@ -23,8 +23,8 @@ from streams.core.stage import Stage
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
 from streams.digest import Digest, Recent
 from streams.reducer import Reducer
-from streams.settled import OUTPUTS, ends_of, is_copy, is_plan, oldest_since, settled_before
-from streams.stretch import Part, Readable, Wanted, check_known, closing, is_machine, parts
+from streams.settled import OUTPUTS, ends_of, is_answer, is_copy, oldest_since, settled_before
+from streams.stretch import OutOfRange, Part, Readable, Wanted, check_known, closing, is_machine, parts
 
 SLICE_RECORDS = 500
 """Records that are reduced together: as many as the engine takes, although any number gives the same bytes."""
@@ -95,14 +95,15 @@ async def replay(
         Hears of the progress.
     publish : callable
         Takes every recomputed metric of the stretch, if the owner of the log wants them written again. Commands are
-        never among them.
+        never among them. It hears of nothing from a log whose beginning is gone.
     slice_records : int
         How many records are reduced together.
 
     Raises
     ------
     streams.stretch.OutOfRange
-        The log does not hold the stretch, or no such machine or tenant.
+        The log does not hold the stretch, or no such machine or tenant, or not what states began with, and metrics
+        are to be published.
     """
     return await _Work(log, wanted, publish, slice_records).done(tuple(stages), advance)
 
@@ -126,6 +127,8 @@ class _Work:
         read = {stage.topic: await parts(log, wanted, stage.topic) for stage in stages}
         await check_known(log, wanted, read[TELEMETRY])
         first = {(topic, number): part.first for topic, each in read.items() for number, part in each.items()}
+        if self._publish is not None:
+            _check_whole(first)
         not_done = _why_not(wanted, first)
         outputs: dict[str, dict[int, Part]] = {}
         if not_done is None:
@@ -173,7 +176,7 @@ class _Work:
                     some = batch[start : start + self._slice]
                     for record, outputs in reducer.take([record for record in some if self._is_heard(stage, record)]):
                         await self._count(stage, record, outputs)
-                        if is_plan(record):
+                        if is_answer(record):
                             self._hear_said(record, plans)
                     moved(len(some))
 
@@ -270,6 +273,16 @@ def _policy(command: bytes) -> str:
         return _decided(command).policy
     except msgspec.MsgspecError:
         return "unknown"
+
+
+def _check_whole(first: Mapping[tuple[str, int], int]) -> None:
+    """Refuse to write anything again that was recomputed from states without their beginning: it would be wrong."""
+    for (topic, number), offset in sorted(first.items()):
+        if offset:
+            raise OutOfRange(
+                f"nothing is published: {topic} has lost its beginning to retention (partition {number} begins at "
+                f"{offset}), and what states lack would make metrics wrong; docs/operations.md says what to do"
+            )
 
 
 def _why_not(wanted: Wanted, first: Mapping[tuple[str, int], int]) -> str | None:

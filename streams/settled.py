@@ -1,11 +1,11 @@
 """Settled: how far the stages have come in a log, and the digest of what it says they said."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from streams.checkpoint import State
 from streams.core.danger import EARLY
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer
 from streams.core.records import REPLAYED, Record, header
 from streams.core.stage import Stage
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
@@ -14,18 +14,18 @@ from streams.reducer import REDRIVE, REDRIVEN
 from streams.stretch import Readable, closing
 
 OUTPUTS = (METRIC, COMMAND, PATIENT)
-"""Topics that hold nothing but outputs. Plans stand in the telemetry, between what machines said."""
+"""Topics that hold nothing but outputs. The planner's answers stand in the telemetry, between what machines said."""
 
 _COPIES = (REPLAYED, REDRIVE, REDRIVEN, EARLY)
-_PLAN = f"spineloop.{PlanMade.__struct_config__.tag}.v1"
+_ANSWERS = frozenset(f"spineloop.{kind.__struct_config__.tag}.v1" for kind in get_args(Answer))
 
 Ends = Mapping[tuple[str, int], int]
 """Offset of the next record, by topic and partition."""
 
 
-def is_plan(record: Record) -> bool:
-    """Tell whether a record of the telemetry is an output all the same: a plan."""
-    return header(record, "ce_type") == _PLAN
+def is_answer(record: Record) -> bool:
+    """Tell whether a record of the telemetry is an output all the same: an answer of the planner."""
+    return header(record, "ce_type") in _ANSWERS
 
 
 def is_copy(record: Record) -> bool:
@@ -45,7 +45,7 @@ async def digest_of(log: Readable) -> str:
             async with closing(log.read(topic, number)) as batches:
                 async for records in batches:
                     for record in records:
-                        if (topic != TELEMETRY or is_plan(record)) and not is_copy(record) and recent.is_new(record):
+                        if (topic != TELEMETRY or is_answer(record)) and not is_copy(record) and recent.is_new(record):
                             said.add(record)
     return said.text
 

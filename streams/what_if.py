@@ -17,7 +17,7 @@ from streams.core.controller import Arrival, Controller
 from streams.core.errors import Malformed
 from streams.core.muscles import NONE, Catalogue
 from streams.core.planning import Planner
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer
 from streams.core.policy import Policy
 from streams.core.records import NewRecord, Record, header
 from streams.core.results import SessionSummarised
@@ -98,7 +98,7 @@ class Course:
             self._frozen.discard(record.key)
         if isinstance(item, Defect):
             self._frozen.add(record.key)
-        if not isinstance(item, Arrival) or isinstance(item.message, PlanMade):
+        if not isinstance(item, Arrival) or isinstance(item.message, Answer):
             return []
         if isinstance(item.message, SessionRequested | SessionStarted):
             self._note(item.machine, item.message.session, item.message.patient)

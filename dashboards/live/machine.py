@@ -15,7 +15,7 @@ from dashboards.live import sentences
 from streams.core import fatigue
 from streams.core.commands import Command, Evidence
 from streams.core.operators import Asked, OperatorAsked
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer, PlanMade
 from streams.core.policy import Policy
 from streams.core.results import (
     CommandClosed,
@@ -230,9 +230,9 @@ class MachineView(msgspec.Struct, frozen=True):
         return tuple(alarm for alarm in self.alarms if alarm.seen_by is None)
 
 
-def heard(view: MachineView, message: Telemetry | PlanMade | OperatorAsked, at_ms: int) -> MachineView:
+def heard(view: MachineView, message: Telemetry | Answer | OperatorAsked, at_ms: int) -> MachineView:
     """Fold what a machine, the planner or an operator said; a rep only tells its unit here."""
-    if not isinstance(message, OperatorAsked | PlanMade | Offline):
+    if not isinstance(message, OperatorAsked | Answer | Offline):
         view = replace(view, heard_ms=max(view.heard_ms, at_ms), boot_id=message.boot_id)
     fold = HEARD.get(type(message))
     return view if fold is None else fold(view, message, at_ms)

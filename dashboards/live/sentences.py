@@ -32,6 +32,8 @@ DANGERS: Mapping[str, str] = {
 }
 NOTICES: Mapping[str, str] = {
     "unacknowledged": "Not confirmed by the machine",
+    "not_ended": "The exercise goes on",
+    "load_back_up": "The load is back up",
     "quarantined": "Frozen by a defect of the software",
     "data_hold": "Nothing is decided",
     "record_complete": "Record complete after all",

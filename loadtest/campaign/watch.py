@@ -13,7 +13,7 @@ from loadtest.campaign.violations import violations
 from loadtest.campaign.world import Output, Sent
 from streams.core.codec import message_id, type_name
 from streams.core.commands import Command
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer, PlanMade, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.results import CommandClosed, Notice, PatientFact, PlanEdited, PlanRequested
 from streams.core.telemetry import (
@@ -81,9 +81,30 @@ class Watch:
         self._requests(machine, said)
         self._afterwards(machine, said)
 
-    def planned(self, plan: PlanMade, now_ms: int, said: Sequence[Output]) -> None:
-        """See a plan, and what the controller said to it."""
+    def answered(self, answer: Answer, now_ms: int, said: Sequence[Output]) -> None:
+        """See an answer of the planner, and what the controller said to it."""
         self._hearing.now_ms = now_ms
+        if isinstance(answer, PlanMade):
+            self._planned(answer, said)
+        else:
+            self._screened(answer, said)
+
+    def _screened(self, told: ScreeningTold, said: Sequence[Output]) -> None:
+        """S23: a red flag on record locks the machine where its patient waits or trains; nothing else follows."""
+        machine = self._hearing.machine(told.machine)
+        session = machine.session
+        issued = [
+            one.command for one in said if isinstance(one, Sent) and one.is_first and one.command.cause == told.cause
+        ]
+        is_here = session is not None and (session.name, session.patient) == (told.session, told.patient)
+        is_due = told.outcome == "red_flag" and is_here and machine.locked is None
+        if [one.action for one in issued] != (["stop"] if is_due else []):
+            self._wrong("S23", f"{told.id} says {told.outcome} and led to {[one.action for one in issued]}")
+        self._judge(machine, issued)
+        self._requests(machine, said)
+        self._afterwards(machine, said)
+
+    def _planned(self, plan: PlanMade, said: Sequence[Output]) -> None:
         machine = self._hearing.machine(plan.command.machine)
         sent = [one.command for one in said if isinstance(one, Sent) and one.is_first]
         issued = [one for one in sent if one.action != "resend"]
@@ -100,7 +121,8 @@ class Watch:
         """See a fact about a patient, and what the planner said to it."""
         self._hearing.now_ms = now_ms
         plans = [one for one in said if isinstance(one, PlanMade)]
-        if isinstance(fact, PlanRequested) and not plans and not any(isinstance(one, Notice) for one in said):
+        is_answered = any(isinstance(one, Notice | ScreeningTold) for one in said)
+        if isinstance(fact, PlanRequested) and not plans and not is_answered:
             self._wrong("S24", f"{fact.id} was neither planned nor refused")
         if len(plans) > isinstance(fact, PlanRequested):
             self._wrong("S22", f"{fact.id} brought {len(plans)} plans")

@@ -13,7 +13,7 @@ from streams.core.commands import Command
 from streams.core.controller import Arrival, Controller
 from streams.core.patient_state import PatientState
 from streams.core.planning import Learned, Planner
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer, PlanMade, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.records import NewRecord, header
 from streams.core.results import CommandClosed, Notice, PatientFact
@@ -34,7 +34,7 @@ class Sent(msgspec.Struct, frozen=True):
     is_first: bool
 
 
-Output = Sent | Notice | CommandClosed | PatientFact | PlanMade
+Output = Sent | Notice | CommandClosed | PatientFact | Answer
 
 
 class Keeper(Protocol[S]):
@@ -53,8 +53,8 @@ class Witness(Protocol):
     def heard(self, letter: Letter, now_ms: int, said: Sequence[Output]) -> None:
         """See a message of a machine, and what the controller said to it."""
 
-    def planned(self, plan: PlanMade, now_ms: int, said: Sequence[Output]) -> None:
-        """See a plan, and what the controller said to it."""
+    def answered(self, answer: Answer, now_ms: int, said: Sequence[Output]) -> None:
+        """See an answer of the planner, and what the controller said to it."""
 
     def learned(self, fact: PatientFact, now_ms: int, said: Sequence[Output]) -> None:
         """See a fact about a patient, and what the planner said to it."""
@@ -81,7 +81,7 @@ def understood(records: Sequence[NewRecord]) -> list[Output]:
 
 
 class World:
-    """Both stages. A plan may take its time on the way back, which is when something else happens.
+    """Both stages. An answer may take its time on the way back, which is when something else happens.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class World:
     rng : Random
         Where chance comes from.
     slow_plans, saves : float
-        Probabilities that a plan comes back late, and that a state is written and read before a step.
+        Probabilities that an answer comes back late, and that a state is written and read before a step.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class World:
         self._control, self._plan = Controller(policy), Planner(policy)
         self._machines: dict[str, MachineState] = {}
         self._patients: dict[str, PatientState] = {}
-        self._plans: list[tuple[int, PlanMade]] = []
+        self._answers: list[tuple[int, Answer]] = []
         self._history: list[tuple[str, Arrival, int, Sequence[NewRecord]]] = []
 
     def tell(self, letter: Letter, now_ms: int) -> None:
         """Let a message be heard, and everything that follows from it."""
         self.now_ms = max(self.now_ms, now_ms)
-        self._late_plans()
+        self._late_answers()
         message = letter.message
         arrival = Arrival(letter.machine, codec.message_id(letter.machine, message), message, letter.measured)
         said = self._step(letter.machine, arrival)
@@ -145,7 +145,7 @@ class World:
                 case Sent(command=command):
                     self.commands += output.is_first
                     self.inbox.setdefault(command.machine, deque()).append(command)
-                case PlanMade() | Notice() | CommandClosed():
+                case PlanMade() | ScreeningTold() | Notice() | CommandClosed():
                     pass
                 case _:
                     self._learn(output)
@@ -158,19 +158,19 @@ class World:
         self._patients[patient], records = self._plan.step(state, Learned(fact), self.now_ms)
         said = understood(records)
         self._witness.learned(fact, self.now_ms, said)
-        for plan in said:
-            if isinstance(plan, PlanMade):
+        for answer in said:
+            if isinstance(answer, Answer):
                 slow = self._rng.random() < self._slow_plans
-                self._plans.append((self.now_ms + (self._rng.randint(100, 20_000) if slow else 0), plan))
-        self._late_plans()
+                self._answers.append((self.now_ms + (self._rng.randint(100, 20_000) if slow else 0), answer))
+        self._late_answers()
 
-    def _late_plans(self) -> None:
-        due = [plan for at_ms, plan in self._plans if at_ms <= self.now_ms]
-        self._plans = [one for one in self._plans if one[0] > self.now_ms]
-        for plan in due:
-            machine = plan.command.machine
-            said = self._step(machine, Arrival(machine, plan.command.cause, plan))
-            self._witness.planned(plan, self.now_ms, said)
+    def _late_answers(self) -> None:
+        due = [answer for at_ms, answer in self._answers if at_ms <= self.now_ms]
+        self._answers = [one for one in self._answers if one[0] > self.now_ms]
+        for answer in due:
+            told = answer.command if isinstance(answer, PlanMade) else answer
+            said = self._step(told.machine, Arrival(told.machine, told.cause, answer))
+            self._witness.answered(answer, self.now_ms, said)
             self._pass_on(said)
 
     def _kept(self, state: S, stage: Keeper[S]) -> S:

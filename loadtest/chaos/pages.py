@@ -23,7 +23,7 @@ from streams.core.records import NewRecord, Record, header
 from streams.core.results import CommandClosed, RepMeasured
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
-from streams.settled import is_copy, is_plan
+from streams.settled import is_answer, is_copy
 
 DIGEST_BYTES = 8
 """Two values of a million have the same digest once in ten million campaigns."""
@@ -118,7 +118,7 @@ async def page(log: Log, number: int, planner: Planner) -> Page:
             if topic in stages:
                 _note(one.expected, stages[topic].hear(records))
             _note(
-                one.outputs, (each for each in records if is_plan(each) or (topic != TELEMETRY and not is_copy(each)))
+                one.outputs, (each for each in records if is_answer(each) or (topic != TELEMETRY and not is_copy(each)))
             )
     return one
 

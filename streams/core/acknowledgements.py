@@ -68,6 +68,8 @@ def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
     for change in command.changes:
         if turn.session is not None and not (change.quantity == "load_N" and load_N is not None):
             _take_over(turn, turn.session, command, change)
+    if command.action == "lower_load" and turn.session is not None:
+        turn.change_session(cut_N=turn.session.load_N)
 
 
 def _take_over(turn: Turn, session: SessionState, command: Command, change: Change) -> None:
@@ -99,6 +101,17 @@ def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: s
         closed=(*turn.state.closed, command.command_id)[-MAX_CLOSED:],
     )
     turn.closed(command, cause, outcome, reason)
+    if command.action == "end_exercise" and outcome != "applied":
+        _goes_on(turn, command, outcome, reason)
+
+
+def _goes_on(turn: Turn, command: Command, outcome: Outcome, reason: str) -> None:
+    """Know that an exercise did not end where it should: the next pain above the limit has to end it."""
+    session = turn.session
+    if session is None or session.id != command.session or turn.state.locked:
+        return
+    turn.change_session(over="emergency_stop" in dict(session.rules_fired))
+    turn.notice(command.command_id, "not_ended", f"end_exercise by {command.rule} {outcome}: {reason}", "alarm")
 
 
 def _is_overdue(turn: Turn, pending: Pending) -> bool:

@@ -10,7 +10,7 @@ from streams.core import acknowledgements, codec, order, repair, reps, seen, vis
 from streams.core.errors import Malformed
 from streams.core.operators import OperatorAsked
 from streams.core.order import Hole
-from streams.core.plans import PlanMade
+from streams.core.plans import PlanMade, ScreeningTold
 from streams.core.session import MAX_ASKED, MAX_GONE, MAX_PAST_BOOTS, Boot, Heard
 from streams.core.situation import LinkLoss
 from streams.core.telemetry import (
@@ -279,24 +279,33 @@ def _link_lost(turn: Turn, cause: str, loss: LinkLoss, after_seq: int | None = N
 def planned(turn: Turn, plan: PlanMade) -> None:
     """Issue the planner's command if it is still wanted: the same boot, the last request of a session not yet begun."""
     wish, session, boot = plan.command, turn.session, turn.state.boot
-    issued = wish.command_id in turn.state.closed or any(
-        one.command.command_id == wish.command_id for one in turn.state.pending
-    )
-    if issued:
+    if turn.is_issued(wish.command_id):
         return
     is_asked = session is not None and session.waits and (session.id, session.request_id) == (wish.session, wish.cause)
     if session is not None and session.id == wish.session:
         turn.take_over(
             plan.known.screening
         )  # also from a plan that is too late: without it all but STOP is refused (S23)
-    if wish.cause.endswith(visit.FOR_SCREENING):
-        turn.notice(wish.command_id, "plan_too_late", "only its screening was asked for")
-        return
     if not is_asked or boot is None or boot.boot_id != plan.boot_id or wish.machine != turn.state.machine:
         turn.notice(wish.command_id, "plan_too_late", "its session was not waiting any more", "warning")
         return
     turn.change_session(baseline=plan.baseline, model=plan.model)
     turn.planned(plan)
+
+
+def screening_told(turn: Turn, told: ScreeningTold) -> None:
+    """Know how the session's patient was screened, though there is no plan; a red flag locks, once (S23)."""
+    session = turn.session
+    if session is None or (session.id, session.patient) != (told.session, told.patient):
+        return
+    turn.take_over(told.outcome)
+    key = f"{told.cause}/{told.outcome}"
+    if told.outcome != "red_flag" or turn.state.locked or turn.is_issued(f"{key}/emergency_stop"):
+        return
+    before = turn.state
+    flag = Screened(boot_id=told.boot_id, seq=0, t_us=0, patient=told.patient, outcome=told.outcome, by="planner")
+    turn.ask("event", told.cause, turn.sequence_now(), event=flag, key=key, after_seq=turn.latest())
+    seen.tell(turn, before, key)
 
 
 def asked(turn: Turn, told: OperatorAsked) -> None:

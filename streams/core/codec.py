@@ -10,7 +10,7 @@ from streams.core.commands import Command
 from streams.core.errors import Malformed
 from streams.core.limits import MAX_MESSAGE_BYTES
 from streams.core.operators import OperatorAsked
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer
 from streams.core.records import JSON_TYPE, MSGPACK_TYPE
 from streams.core.results import Metric, PatientFact
 from streams.core.telemetry import Ack, Event, Presence, Rep, Telemetry
@@ -61,7 +61,7 @@ _UP: Mapping[Stream, Codec] = {
     "ack": Codec(Ack),
     "presence": Codec(Presence),
 }
-_TELEMETRY = Codec(Telemetry | PlanMade | OperatorAsked)
+_TELEMETRY = Codec(Telemetry | Answer | OperatorAsked)
 _COMMAND = Codec(Command)
 _METRIC = Codec(Metric)
 _PATIENT = Codec(PatientFact)
@@ -70,7 +70,7 @@ _ENCODE_JSON = msgspec.json.Encoder().encode
 
 KINDS: Mapping[str, type] = {
     kind.__struct_config__.tag: kind
-    for union in (Telemetry, Command | Metric, PatientFact | PlanMade | OperatorAsked)
+    for union in (Telemetry, Command | Metric, PatientFact | Answer | OperatorAsked)
     for kind in get_args(union)
 }
 """Every message by the name of its type, as it stands in `type` and in `ce_type`."""
@@ -110,14 +110,14 @@ def decode_up(topic: MachineTopic, payload: bytes) -> Telemetry:
     return message
 
 
-def decode_telemetry(machine: str, payload: bytes) -> Telemetry | PlanMade | OperatorAsked:
+def decode_telemetry(machine: str, payload: bytes) -> Telemetry | Answer | OperatorAsked:
     """Read a record of the telemetry topic; raises Malformed as `decode_up` does, whatever the bytes are."""
-    message: Telemetry | PlanMade | OperatorAsked = _TELEMETRY.decode(payload)
+    message: Telemetry | Answer | OperatorAsked = _TELEMETRY.decode(payload)
     check_sender(machine, message)
     return message
 
 
-def check_sender(machine: str, message: Telemetry | PlanMade | OperatorAsked) -> None:
+def check_sender(machine: str, message: Telemetry | Answer | OperatorAsked) -> None:
     """Raise Malformed if the message names another machine, another tenant's patient, or samples that don't fit."""
     if message.machine is not None and message.machine != machine:
         raise Malformed("foreign_machine", f"{message.machine} on the topic of {machine}")

@@ -16,7 +16,7 @@ from streams.core.errors import Malformed
 from streams.core.measure import Measured, measure
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import quarantine_notice
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer, PlanMade, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.records import Header, NewRecord, Record
 from streams.core.session import Heard, MachineState
@@ -35,7 +35,7 @@ class Arrival(msgspec.Struct, frozen=True):
 
     machine: str
     id: str
-    message: Telemetry | PlanMade | OperatorAsked
+    message: Telemetry | Answer | OperatorAsked
     measured: Measured | None = None
     trace: tuple[Header, ...] = ()
 
@@ -74,6 +74,8 @@ class Controller:
                 boots.presence(turn, item.id, item.message)
             case PlanMade():
                 boots.planned(turn, item.message)
+            case ScreeningTold():
+                boots.screening_told(turn, item.message)
             case OperatorAsked():
                 boots.asked(turn, item.message)
             case _:
@@ -108,11 +110,11 @@ def _understand(record: Record) -> Arrival | Malformed:
         return malformed
 
 
-def _identity(machine: str, message: Telemetry | PlanMade | OperatorAsked) -> str:
+def _identity(machine: str, message: Telemetry | Answer | OperatorAsked) -> str:
     match message:
         case PlanMade(command=command):
             return command.cause
-        case OperatorAsked(cause=cause):
+        case ScreeningTold(cause=cause) | OperatorAsked(cause=cause):
             return cause
         case _:
             return codec.message_id(machine, message)

@@ -14,11 +14,11 @@ from streams.core.policy import Policy
 DAY_MS = 86_400_000
 WEEK_DAYS = 7
 
-MAX_ENTRIES = 28
-"""Two weeks, one value a day and one on the morning after a session."""
+MAX_ENTRIES = 42
+"""Two weeks, one value a day and one on the morning after a session, or two where UTC's midnight is in the morning."""
 
 MAX_VISITS = 8
-"""Sessions whose pain before is remembered: as many machines as a patient trains on in a day."""
+"""Sessions whose pain before is remembered; one more makes one of the two oldest."""
 
 MORNING_MS = 36 * 3_600_000
 """How long after a session a morning is the one after it, in ms [default]: from an early session to a late riser."""
@@ -40,7 +40,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Visit(msgspec.Struct, frozen=True, array_like=True):
-    """When a session was over, in ms, and the pain before it, None where nobody knows."""
+    """When a session began, in ms, and the pain before it, None where nobody knows."""
 
     at_ms: int
     before: int | None
@@ -63,13 +63,21 @@ class Rise(msgspec.Struct, frozen=True):
 def with_pain(diary: Diary, pain: int, now_ms: int, *, is_morning: bool) -> Diary:
     """Write down a pain of today; a lower one than was said today already changes nothing.
 
+    Days are those of UTC, and where its midnight falls into the morning two mornings may be of one day: what was said
+    of the morning before a session and of that after it are two.
+
     Examples
     --------
     >>> with_pain(with_pain(Diary(), 5, 100, is_morning=True), 2, 200, is_morning=True).entries
     (Entry(day=0, is_morning=True, pain=5, at_ms=100),)
     """
     new = Entry(now_ms // DAY_MS, is_morning, pain, now_ms)
-    same = [one for one in diary.entries if (one.day, one.is_morning) == (new.day, new.is_morning)]
+    trained_ms = max((one.at_ms for one in diary.visits if one.at_ms <= now_ms), default=0)
+    same = [
+        one
+        for one in diary.entries
+        if (one.day, one.is_morning) == (new.day, new.is_morning) and not (is_morning and one.at_ms < trained_ms)
+    ]
     if same and same[0].pain >= pain:
         return diary
     entries = sorted([*(one for one in diary.entries if one not in same), new], key=lambda one: one.day)
@@ -80,7 +88,14 @@ def with_visit(diary: Diary, pain_start: int | None, now_ms: int) -> Diary:
     """Note a session with the pain at its start; if it was not asked, the last one of the diary stands for it."""
     known = [one.pain for one in diary.entries if 0 <= now_ms - one.at_ms <= WEEK_DAYS * DAY_MS]
     before = pain_start if pain_start is not None else known[-1] if known else None
-    return replace(diary, visits=(*diary.visits, Visit(now_ms, before))[-MAX_VISITS:])
+    visits = (*diary.visits, Visit(now_ms, before))
+    return replace(diary, visits=(_both(*visits[:2]), *visits[2:]) if len(visits) > MAX_VISITS else visits)
+
+
+def _both(one: Visit, other: Visit) -> Visit:
+    """Make one visit of two, at the time of the later one and with the least pain before: none is forgotten."""
+    least = min((pain for pain in (one.before, other.before) if pain is not None), default=None)
+    return Visit(max(one.at_ms, other.at_ms), least)
 
 
 def over_night(diary: Diary, now_ms: int, since_ms: int, policy: Policy) -> Rise | None:

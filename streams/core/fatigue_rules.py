@@ -105,11 +105,10 @@ def rest_extend(situation: Situation, policy: Policy) -> Match | None:
         Evidence(situation.cause, "set_recovery", round(recovery, 6)),
         Evidence(situation.cause, "rest_s", rest_s),
     )
-    if session.rest_extended == session.sets and session.sets:  # the last set's end extended it
+    longer_s = min(rest_s + policy.rest_step_s, policy.rest_max_s)
+    is_extended = session.rest_extended == session.sets and session.sets > 0  # by the last set's end
+    if is_extended or longer_s <= rest_s:
         fewer = Change(quantity="sets", old=sets, new=sets - 1, bound=done)
         return Match(action="drop_set", evidence=told, changes=(fewer,))
-    longer_s = min(rest_s + policy.rest_step_s, policy.rest_max_s)
-    if longer_s <= rest_s:
-        return None
     longer = Change(quantity="rest_s", old=rest_s, new=longer_s, bound=policy.rest_max_s)
     return Match(action="extend_rest", evidence=told, changes=(longer,))

@@ -5,7 +5,7 @@ import msgspec
 from streams.core import codec
 from streams.core.commands import Command
 from streams.core.operators import OperatorAsked
-from streams.core.plans import PlanMade
+from streams.core.plans import Answer, PlanMade, ScreeningTold
 from streams.core.records import MSGPACK_TYPE, Header, NewRecord, Record, cloud_event
 from streams.core.results import (
     Metric,
@@ -20,7 +20,7 @@ from streams.core.results import (
 )
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 
-Output = Command | Metric | PatientFact | PlanMade | OperatorAsked
+Output = Command | Metric | PatientFact | Answer | OperatorAsked
 
 
 def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> list[NewRecord]:
@@ -42,8 +42,8 @@ def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> l
                     TELEMETRY, command.machine, output, ce_id=f"{command.command_id}/plan", now_ms=now_ms, extra=extra
                 )
             ]
-        case OperatorAsked():
-            return [_record(TELEMETRY, output.machine, output, ce_id=output.cause, now_ms=now_ms, extra=extra)]
+        case OperatorAsked(machine=machine, cause=ce_id) | ScreeningTold(machine=machine, id=ce_id):
+            return [_record(TELEMETRY, machine, output, ce_id=ce_id, now_ms=now_ms, extra=extra)]
         case PlanRequested() | PlanEdited() | PatientScreened() | PainReported() | TroubleArose():
             return [_record(PATIENT, output.patient, output, ce_id=output.id, now_ms=now_ms, extra=extra)]
         case SessionSummarised(patient=str(patient)):
@@ -55,12 +55,12 @@ def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> l
             return [_record(METRIC, output.machine, output, ce_id=output.id, now_ms=now_ms, extra=extra)]
 
 
-def quarantine_notice(record: Record, detail: str) -> list[NewRecord]:
-    """Tell the operator that the key of a record is frozen, and why."""
+def quarantine_notice(record: Record, detail: str, machine: str | None = None) -> list[NewRecord]:
+    """Tell the operator that the key of a record is frozen, and why; where the key is none, of which machine it is."""
     cause = f"{record.topic}/{record.partition}/{record.offset}"
     notice = Notice(
         id=f"{cause}/notice/quarantined",
-        machine=record.key.decode(errors="replace"),
+        machine=record.key.decode(errors="replace") if machine is None else machine,
         cause=cause,
         at_ms=record.timestamp_ms,
         name="quarantined",

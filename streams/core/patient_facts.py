@@ -25,7 +25,7 @@ from streams.core.patient_state import (
     with_window,
 )
 from streams.core.policy import Policy
-from streams.core.results import PainReported, PatientScreened, PlanEdited
+from streams.core.results import PainReported, PatientScreened, PlanEdited, TroubleArose
 from streams.core.telemetry import Prescription
 from streams.core.trouble import is_painful
 
@@ -128,7 +128,8 @@ def pain_reported(state: PatientState, fact: PainReported, now_ms: int, policy: 
     if fact.pain_nrs is None:
         return state
     if fact.session is not None and fact.felt == "now" and fact.pain_nrs > policy.pain_stop:
-        state = owing_a_cut(state, lambda plan: _has_seen(plan, fact.session), fact.session)
+        for exercise in {plan.exercise for plan in state.plans if _has_seen(plan, fact.session)}:
+            state = owing_a_cut(state, exercise, fact.session)
     book = diary.with_pain(state.diary, fact.pain_nrs, now_ms, is_morning=fact.felt == "next_morning")
     state = replace(state, diary=book)
     rose = diary.over_night(book, now_ms, now_ms - 1, policy) or diary.over_weeks(book, now_ms, policy)
@@ -139,22 +140,32 @@ def _has_seen(plan: Plan, session: str | None) -> bool:
     return any(past.session == session for series in plan.series for past in series.past)
 
 
-def owing_a_cut(state: PatientState, of: Callable[[Plan], bool], session: str) -> PatientState:
-    """Ask every setting of an exercise for the cut of rule 1: the back hurts, not the seat."""
-    return each_series(state, of, pain_session=session)
+def trouble_arose(state: PatientState, fact: TroubleArose) -> PatientState:
+    """Know of trouble before its session is summed up: nothing rises (S7), and rule 1 is owed its cut."""
+    state = after_trouble(state, fact.at_ms)
+    if fact.rule != "pain_stop" or fact.exercise is None:
+        return state
+    return owing_a_cut(state, fact.exercise, fact.session)
+
+
+def owing_a_cut(state: PatientState, exercise: str, session: str) -> PatientState:
+    """Ask every setting and side of an exercise for the cut of rule 1, once: the back hurts, not the seat."""
+    return each_series(
+        state, lambda plan, series: plan.exercise == exercise and series.paid != session, pain_session=session
+    )
 
 
 def after_trouble(state: PatientState, at_ms: int | None = None) -> PatientState:
     """Take the clean sessions of all series away, and those that had begun before the trouble, at `at_ms`."""
     if at_ms is not None:
         state = replace(state, troubled_ms=max(at_ms, state.troubled_ms or at_ms))
-    return each_series(state, lambda _: True, clean=0)
+    return each_series(state, lambda _plan, _series: True, clean=0)
 
 
-def each_series(state: PatientState, of: Callable[[Plan], bool], **fields: Any) -> PatientState:  # noqa: ANN401 - checked by the struct
-    """Change some fields of every series of the plans that are meant."""
+def each_series(state: PatientState, of: Callable[[Plan, Series], bool], **fields: Any) -> PatientState:  # noqa: ANN401 - checked by the struct
+    """Change some fields of every series that is meant."""
     plans = tuple(
-        replace(plan, series=tuple(replace(one, **fields) for one in plan.series)) if of(plan) else plan
+        replace(plan, series=tuple(replace(one, **fields) if of(plan, one) else one for one in plan.series))
         for plan in state.plans
     )
     return replace(state, plans=plans)

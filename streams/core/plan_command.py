@@ -26,9 +26,14 @@ WIDEN_PCT = 5.0
 
 
 def in_force(situation: PlanSituation) -> Prescription:
-    """Return what is settled with load and sets in force and, where a clinician widened it, one step of range."""
-    series = situation.series
-    in_force = replace(series.settled, load_N=series.load_N, sets=series.sets)
+    """Return what is settled with load and sets in force and, where a clinician widened it, one step of range.
+
+    A clinician's maximum holds here too: it may have been lowered since.
+    """
+    series, plan, settled = situation.series, situation.plan, situation.series.settled
+    reps = settled.reps if plan.reps_max is None else min(settled.reps, plan.reps_max)
+    tul_s = settled.tul_s if settled.tul_s is None or plan.tul_max_s is None else min(settled.tul_s, plan.tul_max_s)
+    in_force = replace(settled, load_N=series.load_N, sets=series.sets, reps=reps, tul_s=tul_s)
     return with_window(in_force, _approach(series, situation))
 
 

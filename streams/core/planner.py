@@ -1,8 +1,8 @@
 """The planner: from what a patient's sessions showed to the prescription of the next one. The only place that raises.
 
-It answers a session request with exactly one plan, or with a notice that says why there is none. What the envelope
-refuses to raise stays as it was; what it refuses altogether is not prescribed. What only a clinician may decide is
-proposed in notices.
+It answers a session request with exactly one plan, or with a notice that says why there is none and with what the
+controller has to know all the same: how the patient was screened. What the envelope refuses to raise stays as it was;
+what it refuses altogether is not prescribed. What only a clinician may decide is proposed in notices.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from streams.core.muscles import Catalogue
 from streams.core.patient_state import START, PatientState
 from streams.core.plan_choice import Ask, Choice, choose, kept
 from streams.core.plan_situation import PlanSituation
-from streams.core.plans import PlanMade
+from streams.core.plans import FOR_SCREENING, Answer, PlanMade, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.results import (
     Notice,
@@ -41,7 +41,7 @@ from streams.core.results import (
 
 __all__ = ["START", "PatientState", "step"]
 
-Outputs = tuple[PlanMade | PatientAssessed | Notice, ...]
+Outputs = tuple[Answer | PatientAssessed | Notice, ...]
 
 
 def step(  # noqa: PLR0917 - everything that a reducer may depend on, and nothing else
@@ -101,7 +101,7 @@ def step(  # noqa: PLR0917 - everything that a reducer may depend on, and nothin
         case PainReported():
             state = patient_facts.pain_reported(state, fact, now_ms, policy)
         case TroubleArose():
-            state = patient_facts.after_trouble(state, fact.at_ms)
+            state = patient_facts.trouble_arose(state, fact)
         case SessionSummarised():
             state = session_facts.summarised(state, fact, now_ms, policy, machines)
             found = assessment.assessed(state, fact, now_ms, policy, machines)
@@ -114,13 +114,15 @@ def _answer(  # noqa: PLR0917 - as above
 ) -> tuple[PatientState, Outputs]:
     found = patient_state.of_request(state, request)
     if request.locked:
-        return state, (_notice(request, now_ms, "machine_locked", "a clinician must release it first", "warning"),)
+        return state, _no_plan(state, request, now_ms, "machine_locked", "a clinician must release it first")
     if state.screening != "clear":
         detail = f"screening is {state.screening or 'not recorded'}"
-        return state, (_notice(request, now_ms, "not_screened", detail, "warning"),)
+        return state, _no_plan(state, request, now_ms, "not_screened", detail)
+    if request.id.endswith(FOR_SCREENING):
+        return state, _screening(state, request)
     if found is None:
         detail = f"nobody has prescribed {request.exercise}, side {request.side}"
-        return state, (_notice(request, now_ms, "no_prescription", detail, "warning"),)
+        return state, _no_plan(state, request, now_ms, "no_prescription", detail)
     plan, series = found
     situation = PlanSituation(
         request=request, plan=plan, series=series, now_ms=now_ms, patient=state, machines=machines
@@ -144,7 +146,7 @@ def _prescribe(state: PatientState, ask: Ask) -> tuple[PatientState, Outputs]:
         verdict = envelope.permit(ask.known, plan_command.wish(ask, choice))
     if isinstance(verdict, Refused):
         detail = f"refused by {verdict.invariant}: {verdict.detail}"
-        return state, (*notices, _notice(request, now_ms, "not_permitted", detail, "warning"))
+        return state, (*notices, *_no_plan(state, request, now_ms, "not_permitted", detail))
     notices += _remarks(ask, choice, verdict)
     command = verdict.command
     if command.prescription is not None:
@@ -193,6 +195,26 @@ def _remarks(ask: Ask, choice: Choice, verdict: Permitted) -> list[Notice]:
         detail = f"an increment of {step_N} N is more than {ask.policy.progress_step_pct} % of {load_N} N"
         remarks.append(_notice(request, now_ms, "rep_instead_of_load", detail))
     return remarks
+
+
+def _no_plan(state: PatientState, request: PlanRequested, now_ms: int, name: str, detail: str) -> Outputs:
+    """Say why there is no plan, and what the controller has to know without one."""
+    return (*_screening(state, request), _notice(request, now_ms, name, detail, "warning"))
+
+
+def _screening(state: PatientState, request: PlanRequested) -> Outputs:
+    if state.screening is None:
+        return ()
+    told = ScreeningTold(
+        id=f"{request.id}/screening_told",
+        boot_id=request.boot_id,
+        machine=request.machine,
+        cause=request.id,
+        session=request.session,
+        patient=request.patient,
+        outcome=state.screening,
+    )
+    return (told,)
 
 
 def _notice(

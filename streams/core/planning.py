@@ -59,8 +59,15 @@ class Planner:
         return self._decode(saved)
 
     def alarm(self, record: Record, detail: str) -> Sequence[NewRecord]:
-        """Tell the operator that a patient's state is frozen."""
-        return quarantine_notice(record, detail)
+        """Tell the operator that a patient's state is frozen, at the machine that the fact came from.
+
+        What can't be decoded names none: then its dead letter has to tell it.
+        """
+        try:
+            (learned,) = self.prepare([record])
+        except Exception:  # noqa: BLE001 - that may be the defect
+            return ()
+        return quarantine_notice(record, detail, learned.fact.machine) if isinstance(learned, Learned) else ()
 
 
 def _understand(record: Record) -> Learned | Malformed:

@@ -7,6 +7,10 @@ from streams.core.baseline import Baseline
 from streams.core.commands import Command
 from streams.core.envelope import Known
 from streams.core.limits import SchemaVersion
+from streams.core.telemetry import Screening
+
+FOR_SCREENING = "/screening"
+"""Ends the id of a request that wants no plan, only to know how the patient was screened."""
 
 
 class PlanMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="plan_made"):
@@ -29,3 +33,23 @@ class PlanMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
     def patient(self) -> None:
         """No patient is named: the session tells."""
         return
+
+
+class ScreeningTold(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="screening_told"):
+    """The planner's answer where it has no plan: how the patient of a session was screened (S23).
+
+    Without it the controller allowed nothing but STOP, although a clinician has cleared the patient.
+    """
+
+    id: str
+    boot_id: str
+    machine: str
+    cause: str
+    session: str
+    patient: str
+    outcome: Screening
+    schema_version: SchemaVersion = 1
+
+
+Answer = PlanMade | ScreeningTold
+"""What the planner says to a controller, in the telemetry between what machines said."""

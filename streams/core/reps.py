@@ -38,8 +38,10 @@ def count(turn: Turn, heard: Heard, rep: Rep) -> None:
     """Let a rep count in its set, ask the rules, and say what was measured and what it caused."""
     _find_place(turn, heard, rep)
     session = turn.session
-    if session is not None and _is_of_other(session, rep) and heard.measured is not None:
-        heard = replace(heard, measured=_of_other_settings(heard.measured))
+    if session is not None and _is_of_other(session, rep):
+        heard = heard if heard.measured is None else replace(heard, measured=_of_other_settings(heard.measured))
+    elif session is not None and rep.calibrated not in {None, session.calibrated}:
+        turn.change_session(calibrated=rep.calibrated)
     caused: str | None = None
     foreseen: Mapping[str, Reading] = LATE
     if turn.set is not None and turn.set.number == rep.set_number:

@@ -235,6 +235,7 @@ class TroubleArose(_Result, frozen=True, kw_only=True, tag="trouble_arose"):
     patient: str
     session: str
     rule: str
+    exercise: str | None = None
 
 
 PatientFact = PlanRequested | PatientScreened | PlanEdited | PainReported | TroubleArose | SessionSummarised

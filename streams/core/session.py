@@ -170,6 +170,10 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         Log time in ms at which it was requested, or started if nobody requested it.
     tightened : float
         How much of the range rule 5 has taken away in this session, in m or rad.
+    cut_N : float or None
+        The load in N or N m that the last decrease of this session left; no set may begin with more.
+    calibrated : tuple of (float, float) or None
+        The pain-free range that the machine was calibrated to at this seat, in m or rad, as the last rep has it.
     work_sets : int
         The sets that count for progress: with a rep that was accepted, and at the load that was prescribed.
         `last_set_reps` and `fewest_set_reps` are accepted reps of these, `tul_last_set_s` is of the last of them.
@@ -215,6 +219,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     began_ms: int | None = None
     tightened: float = 0.0
     work_sets: int = 0
+    cut_N: float | None = None
+    calibrated: tuple[float, float] | None = None
 
     @property
     def waits(self) -> bool:

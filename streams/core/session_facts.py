@@ -46,7 +46,11 @@ FORM_RULES = frozenset({"rom_shortfall", "tempo_or_bounce", "rest_extend", "unst
 def summarised(
     state: PatientState, fact: SessionSummarised, now_ms: int, policy: Policy, machines: Catalogue = muscles.NONE
 ) -> PatientState:
-    """Learn from a session: what is in force now, whether it was clean, when it was, how strong the patient is."""
+    """Learn from a session: what is in force now, whether it was clean, when it was, how strong the patient is.
+
+    It counts from when it began: nobody may have ended it, and then it is summed up when the next one begins.
+    """
+    now_ms = now_ms if fact.began_ms is None else min(now_ms, fact.began_ms)
     fired = acted(fact, policy)
     in_pain = trouble.is_painful(fact.pain_max) or bool(fired.keys() & trouble.RULES)
     in_trouble = in_pain or bool(fired.keys() & SAFETY_RULES)
@@ -59,10 +63,12 @@ def summarised(
         series = find_series(plan, fact.settings, fact.intent)
         series = series or open_series(plan, plan.base, fact.settings, fact.intent)
         if "pain_stop" not in fired and series.proposed is not None:
-            series = replace(series, pain_session=None)  # its cut was prescribed, and this session went well
+            paid = series.pain_session or series.paid  # its cut was prescribed, and this session went well
+            series = replace(series, pain_session=None, paid=paid)
         is_since = plan.edited_ms is None or (state.troubled_ms or 0) > plan.edited_ms
         settled = _settled(series, plan.base, fact, in_pain=in_pain, is_since=is_since)
-        series = _trained(settled, fact, fired, now_ms, policy)
+        is_whole = _is_whole(fact.prescription, plan.base, settled)
+        series = _trained(settled, past_session(fact, fired, is_whole=is_whole), fact, now_ms, policy)
         if is_accepted(fact, in_trouble=in_trouble):
             error_pct = muscles.typical_error_pct(machines, fact.exercise, policy.typical_error_pct)
             series = _measured(series, fact, now_ms, error_pct, policy)
@@ -71,10 +77,7 @@ def summarised(
         state = put_series(state, _attended(plan, fact, now_ms), series)
     if in_trouble:
         state = after_trouble(state, fact.at_ms)
-    if "pain_stop" not in fired:
-        return state
-    here = (fact.exercise, fact.side)
-    return owing_a_cut(state, lambda plan: (plan.exercise, plan.side) == here, fact.session)
+    return owing_a_cut(state, fact.exercise, fact.session) if "pain_stop" in fired else state
 
 
 def acted(fact: SessionSummarised, policy: Policy) -> Mapping[str, int]:
@@ -119,6 +122,7 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
     before, asked, told = series.settled, series.proposed or series.settled, fact.prescription
     shown = None if told is None else window_of(told)
     is_narrower = overlap(window_of(asked), shown) != window_of(asked)  # the way to a wider range is not gone on (S6)
+    is_there = overlap(window_of(asked), shown) == series.goal
     if told is None or told.id != asked.id or in_pain:
         asked = _eased(before, asked)
     shown_N = fact.load_N if fact.load_N is not None else before.load_N
@@ -134,7 +138,7 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
         series,
         settled=with_window(settled, overlap(window_of(asked), shown)),
         proposed=None,
-        goal=None if is_narrower else series.goal,
+        goal=None if is_narrower or is_there else series.goal,
         extra_set=series.extra_set or settled.sets > base.sets,
         easing_ms=None,
         eased_ms=series.eased_ms if series.easing_ms is None else series.easing_ms,
@@ -168,21 +172,31 @@ def _settled_tul_s(before_s: float | None, asked_s: float | None, told_s: float 
     return min(asked_s, before_s)
 
 
-def _trained(series: Series, fact: SessionSummarised, fired: Mapping[str, int], now_ms: int, policy: Policy) -> Series:
+def _trained(series: Series, past: PastSession, fact: SessionSummarised, now_ms: int, policy: Policy) -> Series:
     """Add a session to the series; after a long absence it begins anew (S18), and so does what it is compared with."""
     if series.trained_ms is not None and now_ms - series.trained_ms > policy.gap_days[2] * DAY_MS:
         series = replace(series, sessions=0, past=(), course=None, baseline=None, model=None)
     if fact.valid_reps:
         series = replace(series, sessions=series.sessions + 1, trained_ms=max(now_ms, series.trained_ms or now_ms))
-    return replace(series, past=(*series.past, past_session(fact, fired))[-MAX_SESSIONS:])
+    return replace(series, past=(*series.past, past)[-MAX_SESSIONS:])
 
 
-def past_session(fact: SessionSummarised, fired: Mapping[str, int]) -> PastSession:
+def _is_whole(told: Prescription | None, base: Prescription, series: Series) -> bool:
+    """Tell whether a session was prescribed as many reps and sets as are in force, or as the clinician had them.
+
+    A machine may be started with any prescription, and all of a little is not all.
+    """
+    if told is None:
+        return False
+    return told.reps >= min(series.settled.reps, base.reps) and told.sets >= min(series.sets, base.sets)
+
+
+def past_session(fact: SessionSummarised, fired: Mapping[str, int], *, is_whole: bool) -> PastSession:
     """Keep of a session what rules 14 and 15 ask about."""
     blocking = SAFETY_RULES | FORM_RULES
     return PastSession(
         session=fact.session,
-        all_sets_done=fact.all_sets_done,
+        all_sets_done=fact.all_sets_done and is_whole,
         incomplete=fact.incomplete,
         last_set_reps=fact.last_set_reps,
         target_reps=None if fact.prescription is None else fact.prescription.reps,

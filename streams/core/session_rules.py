@@ -87,8 +87,9 @@ def pain_reduce(situation: Situation, policy: Policy) -> Match | None:
     """2: pain from `pain_caution` on, or `pain_rise` above the start, takes off `pain_cut_pct` of the load, once a set.
 
     If a painful position was told, the nearer end of the prescribed window moves to `pain_rom_back_deg` before it
-    (in metres as many percent of the window), as long as a fifth of the window is left. Where nothing can be taken off
-    it acts all the same: no increase follows.
+    (in metres as many percent of the window), else the far end to as much before that of the calibrated pain-free
+    range; as long as a fifth of the window is left. Where nothing can be taken off it acts all the same: no increase
+    follows.
     """
     told, session = situation.event, situation.session
     if session is None or not isinstance(told, SymptomReported | SessionStarted) or told.pain_nrs is None:
@@ -98,7 +99,8 @@ def pain_reduce(situation: Situation, policy: Policy) -> Match | None:
     if "pain_reduce" in situation.fired:
         return None
     position = told.position if isinstance(told, SymptomReported) else None
-    changes = (*lowered(situation, policy.pain_cut_pct), *_keep_away(situation, position, policy))
+    away = _pain_free(situation, policy) if position is None else _keep_away(situation, position, policy)
+    changes = (*lowered(situation, policy.pain_cut_pct), *away)
     return Match(action="lower_load" if changes else None, evidence=_pain(situation, told.pain_nrs), changes=changes)
 
 
@@ -135,6 +137,23 @@ def _keep_away(situation: Situation, position: float | None, policy: Policy) -> 
         return (Change(quantity="window_hi", old=old, new=new, bound=hi),) if new < old else ()
     old = situation.easiest("window_lo", window[0])
     return (Change(quantity="window_lo", old=old, new=new, bound=lo),) if new > old else ()
+
+
+def _pain_free(situation: Situation, policy: Policy) -> tuple[Change, ...]:
+    """Move the far end of the window to 5 degrees before that of the calibrated range, from which it goes no further.
+
+    Nobody knows where it hurts, and the far end is where the load is held: rule 5 takes back the same one.
+    """
+    session, machine = situation.session, situation.capabilities
+    prescribed = None if session is None else session.prescribed_window
+    if session is None or machine is None or session.window is None or session.calibrated is None or prescribed is None:
+        return ()
+    lo, hi = prescribed
+    old = situation.easiest("window_hi", session.window[1])
+    new = round(max(session.calibrated) - range_step(machine, prescribed, policy.pain_rom_back_deg), WINDOW_DECIMALS)
+    if new >= old or new - lo < MIN_WINDOW_SHARE * (hi - lo):
+        return ()
+    return (Change(quantity="window_hi", old=old, new=new, bound=hi),)
 
 
 def data_hold(situation: Situation, policy: Policy) -> Match | None:

@@ -91,6 +91,12 @@ class Turn:
             )
         )
 
+    def is_issued(self, command_id: str) -> bool:
+        """Tell whether a command was issued already, as far as it is remembered."""
+        return command_id in self.state.closed or any(
+            one.command.command_id == command_id for one in self.state.pending
+        )
+
     def is_of_this_boot(self, message: Ordered) -> bool:
         """Tell whether a message belongs to the boot that is running."""
         return self.state.boot is not None and self.state.boot.boot_id == message.boot_id
@@ -275,6 +281,7 @@ class Turn:
                     patient=session.patient,
                     session=session.id,
                     rule=rule,
+                    exercise=session.exercise,
                 )
             )
 

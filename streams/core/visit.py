@@ -3,6 +3,7 @@
 from msgspec.structs import replace
 
 from streams.core import acknowledgements, repair, summaries
+from streams.core.plans import FOR_SCREENING
 from streams.core.results import PainReported, PatientScreened, PlanEdited, PlanRequested
 from streams.core.session import MAX_RECENT, Heard, SessionState
 from streams.core.sets import SetState
@@ -21,9 +22,6 @@ from streams.core.telemetry import (
 )
 from streams.core.trouble import is_painful
 from streams.core.turn import Turn
-
-FOR_SCREENING = "/screening"
-"""Ends the id of a request that wants no plan, only to know how the patient was screened."""
 
 
 def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
@@ -87,8 +85,9 @@ def _ask_for_plan(
 def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
     """Begin the session under the prescription that the machine holds.
 
-    Pain that is told here is pain: the rules hear of it as of any other. If nobody has asked the planner and nobody
-    knows how the patient was screened, it is asked now, for that alone: or else no command but STOP is allowed (S23).
+    Pain that is told here is pain: the rules hear of it as of any other, and of the worst that was told before, when
+    there was no load to take any off. If nobody has asked the planner and nobody knows that the patient is screened as
+    clear, it is asked now, for that alone: or else no command but STOP is allowed (S23).
     """
     if turn.session is None or turn.session.id != message.session:
         close_session(turn, heard.id, "superseded")
@@ -124,10 +123,12 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
             tightened=asked.tightened,
         )
     turn.change(session=session)
-    if turn.known().screening is None and (asked is None or asked.request_id is None):
+    if turn.known().screening != "clear" and (asked is None or asked.request_id is None):
         _ask_for_plan(turn, heard, message, session, message.patient)
-    if message.pain_nrs is not None:
-        turn.ask("event", heard.id, turn.sequence_of(message), event=message)
+    waited_in = asked.pain_max if asked is not None and not (asked.started or asked.over) else None
+    if message.pain_nrs is not None or waited_in is not None:
+        felt = replace(message, pain_nrs=_most(message.pain_nrs, waited_in))
+        turn.ask("event", heard.id, turn.sequence_of(message), event=felt)
 
 
 def ended(turn: Turn, heard: Heard, message: SessionEnded) -> None:
@@ -165,7 +166,12 @@ def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
     since_us = None if session is None or session.set_ended_us is None else message.t_us - session.set_ended_us
     rest_s = since_us * 1e-6 if since_us is not None and since_us >= 0 else None
     opened = SetState(message.set_number, message.load_N, rest_s=rest_s)
-    turn.change_session(load_N=message.load_N, set=opened, between=())
+    cut_N = None if session is None else session.cut_N
+    is_back_up = cut_N is not None and message.load_N > cut_N
+    turn.change_session(load_N=cut_N if is_back_up else message.load_N, set=opened, between=())
+    if is_back_up:
+        detail = f"set {message.set_number} begins with {message.load_N} N, of which {cut_N} N were left"
+        turn.notice(heard.id, "load_back_up", detail, "alarm")
 
 
 def set_ended(turn: Turn, heard: Heard, message: SetEnded) -> None:

@@ -10,7 +10,7 @@ from streams.core.commands import Command
 from streams.core.diary import DAY_MS
 from streams.core.muscles import Catalogue
 from streams.core.patient_state import PatientState
-from streams.core.plans import PlanMade
+from streams.core.plans import PlanMade, ScreeningTold
 from streams.core.policy import DEFAULT, Policy, digest
 from streams.core.results import (
     Notice,
@@ -57,6 +57,7 @@ class Patient:
         self.facts: list[tuple[PatientFact, int]] = []
         self.said: list[PlanMade | Notice] = []
         self.assessed: list[PatientAssessed] = []
+        self.screenings: list[ScreeningTold] = []
         self._policy = policy
         self._machines = machines
         self._restarts = restarts
@@ -73,7 +74,8 @@ class Patient:
             state, fact, fact.id, at_ms, self._policy, digest(self._policy), self._machines
         )
         self.assessed += [one for one in outputs if isinstance(one, PatientAssessed)]
-        said = tuple(one for one in outputs if not isinstance(one, PatientAssessed))
+        self.screenings += [one for one in outputs if isinstance(one, ScreeningTold)]
+        said = tuple(one for one in outputs if not isinstance(one, PatientAssessed | ScreeningTold))
         self.said += said
         return said
 

@@ -11,6 +11,7 @@ from streams.core.diary import DAY_MS
 from streams.core.errors import Malformed
 from streams.core.planning import Planner
 from streams.core.records import NewRecord, Record
+from streams.core.results import Notice
 from streams.core.telemetry import (
     ClinicianEdited,
     CommandApplied,
@@ -23,7 +24,7 @@ from streams.core.telemetry import (
     SymptomReported,
     Telemetry,
 )
-from streams.core.topics import COMMAND, TELEMETRY
+from streams.core.topics import COMMAND, METRIC, TELEMETRY
 from streams.core.topics import PATIENT as PATIENT_TOPIC
 from tests.core.story import MACHINE, PATIENT, PRESCRIPTION, Machine
 
@@ -39,6 +40,7 @@ class Clinic:
         self._of_patient = self._planner.start(PATIENT.encode())
         self._sessions = 0
         self.commands: list[Command] = []
+        self.told: list[Notice] = []
         self.hear(self.machine.online())
         self.says(Screened, patient=PATIENT, outcome="clear", by="physio-1")
         edited: dict[str, Any] = {"patient": PATIENT, "exercise": "lumbar_extension", "by": "physio-1"}
@@ -58,6 +60,9 @@ class Clinic:
         for output in outputs:
             if output.topic == COMMAND:
                 self.commands.append(codec.decode_command(output.value or b""))
+            elif output.topic == METRIC:
+                metric = codec.decode_metric(output.value or b"")
+                self.told += [metric] if isinstance(metric, Notice) else []
             elif output.topic == PATIENT_TOPIC:
                 self._plan(read_back(output))
 

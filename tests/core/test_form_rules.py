@@ -337,8 +337,10 @@ def test_a_good_set_in_between_forgets_the_bad_one() -> None:
     ]
 
 
-def test_the_rest_never_exceeds_180_s() -> None:
-    assert sets_of([0.50, 0.44, 0.49, 0.44], rest_s=170.0)[0] == [(2, "extend_rest", "rest_s", 180.0)]
+def test_the_rest_never_exceeds_180_s_and_where_it_can_get_no_longer_a_set_is_dropped() -> None:
+    told = sets_of([0.50, 0.44, 0.49, 0.44], rest_s=170.0)[0]
+    assert told == [(2, "extend_rest", "rest_s", 180.0), (4, "drop_set", "sets", 5)]
+    assert sets_of([0.50, 0.44, 0.49, 0.49], rest_s=180.0)[0] == [(2, "drop_set", "sets", 5)]
 
 
 def test_after_the_last_set_nobody_rests() -> None:
