@@ -40,30 +40,43 @@ AWAKE_KEYS = 2_000
 """Keys of a partition whose states stay decoded after a checkpoint. Decoded, the state of a machine in a session takes
 10.7 kB, as bytes 5.1: so those that were silent longest are kept as bytes, and decoded in 30 us when they speak."""
 
+GROWS_BYTES, GROWS_TIMES = 4_096, 2
+"""A state grows with one record by at most so many bytes, and so many times the record's own. To write it takes as long
+as a heartbeat's step, so its size is asked only when by this rule it could be beyond its bound: with every third rep or
+so. How much it may have grown is stored with it, so that a restart in between changes nothing (E4)."""
+
 Entries = list[tuple[bytes, bytes]]
+
+
+class TooLarge(Exception):
+    """A state would be larger than it may ever be: a defect of ours, which freezes its key (E7)."""
 
 
 class Kept(msgspec.Struct, frozen=True, array_like=True):
     """The state of one key as stored: true up to, not including, `position`; `quarantine` says why it is frozen.
 
-    In the entry of the position itself, `since` is the offset from which every key is found in the state topic.
+    The state has `at_most` so many bytes. In the entry of the position itself, `since` is the offset from which every
+    key is found in the state topic, and `last_ms` the timestamp of the last record before `position`.
     """
 
     position: int
     state: bytes | None
     quarantine: str | None = None
     since: int = 0
+    at_most: int = 0
+    last_ms: int | None = None
 
 
 class _Live:
     """One key in memory; its state is decoded when it is needed, so that a restore is quick and sleepers are small."""
 
-    __slots__ = ("position", "quarantine", "saved", "state")
+    __slots__ = ("at_most", "position", "quarantine", "saved", "state")
 
     def __init__(self, kept: Kept) -> None:
         self.position = kept.position
         self.quarantine = kept.quarantine
         self.saved: bytes | None = kept.state
+        self.at_most = kept.at_most or len(kept.state or b"")
         self.state: Any = None
 
 
@@ -71,7 +84,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Kept).decode
 
 
-def position_entry(position: int, since: int = 0) -> tuple[bytes, bytes]:
+def position_entry(position: int, since: int = 0, last_ms: int | None = None) -> tuple[bytes, bytes]:
     r"""Build the entry that says up to where a checkpoint covers every key, and since where they are found.
 
     Examples
@@ -79,7 +92,7 @@ def position_entry(position: int, since: int = 0) -> tuple[bytes, bytes]:
     >>> position_entry(7)[0]
     b'\x00position'
     """
-    return POSITION_KEY, _encode(Kept(position, None, since=since))
+    return POSITION_KEY, _encode(Kept(position, None, since=since, last_ms=last_ms))
 
 
 def found_since(last: Record) -> int:
@@ -103,6 +116,7 @@ class State:
         self._alone = 0
         self._moved = False
         self.position = 0
+        self.last_ms: int | None = None
         self.reached_ms = 0
         self.end = 0
 
@@ -117,7 +131,8 @@ class State:
                 continue
             kept = _decode(record.value)
             if record.key == POSITION_KEY:
-                self.position = max(self.position, kept.position)
+                if kept.position >= self.position:
+                    self.position, self.last_ms = kept.position, kept.last_ms
             elif record.key not in self._keys or self._keys[record.key].position <= kept.position:
                 self._keys[record.key] = _Live(kept)
                 self._note(record.key, record.offset)
@@ -135,18 +150,28 @@ class State:
         return live is not None and live.quarantine is not None
 
     def step(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401 - the stage's own item
-        """Let the stage reduce one item. If it raises, the state is as it was."""
+        """Let the stage reduce one item. If it raises, also because the state is too large, the state is as it was."""
         live = self._keys.get(record.key)
         if live is None:
             live = _Live(Kept(record.offset, None))
         if live.state is None:
             live.state = self._stage.start(record.key) if live.saved is None else self._stage.restore(live.saved)
         state, outputs = self._stage.step(live.state, item, record.timestamp_ms)
+        live.at_most = self._at_most(live.at_most, record, state)
         live.state, live.saved = state, None
         self._awake.pop(record.key, None)
         self._awake[record.key] = None  # last, as the one that spoke last
         self._changed(record, live)
         return outputs
+
+    def _at_most(self, before: int, record: Record, state: Any) -> int:  # noqa: ANN401 - the stage's own state
+        """Bound the size of a state after a record, in bytes; ask for it only if it could be too large."""
+        at_most = before + GROWS_BYTES + GROWS_TIMES * len(record.value or b"")
+        if at_most > MAX_STATE_BYTES:
+            at_most = len(self._stage.save(state))
+        if at_most > MAX_STATE_BYTES:
+            raise TooLarge(f"its state would have {at_most} bytes, at most {MAX_STATE_BYTES}")
+        return at_most
 
     def quarantine(self, record: Record, why: str) -> None:
         """Freeze a key as it was before this record."""
@@ -158,9 +183,9 @@ class State:
         """Lift a quarantine."""
         self._keys[key].quarantine = None
 
-    def reach(self, position: int) -> None:
-        """Take note that every record before `position` has been dealt with."""
-        self.position = position
+    def reach(self, position: int, last_ms: int | None = None) -> None:
+        """Take note that every record before `position` has been dealt with, and of the timestamp of the last one."""
+        self.position, self.last_ms = position, last_ms
         self._moved = True
 
     def touch(self, keys: Iterable[bytes]) -> None:
@@ -205,7 +230,7 @@ class State:
         self._dirty |= dict.fromkeys(self._stale())
         batches: list[Entries] = [[]]
         room = STATE_MAX_BATCH_BYTES
-        position = position_entry(self.position, self._since())
+        position = position_entry(self.position, self._since(), self.last_ms)
         for entry in [*(self._entry(key, self._keys[key]) for key in self._dirty), position]:
             size = len(entry[0]) + len(entry[1]) + ENTRY_OVERHEAD_BYTES
             if size > room:
@@ -252,6 +277,6 @@ class State:
 
     def _entry(self, key: bytes, live: _Live) -> tuple[bytes, bytes]:
         saved = live.saved if live.state is None else self._stage.save(live.state)
-        if saved is not None and len(saved) > MAX_STATE_BYTES:
-            raise BrokenPromise(f"state of {key.decode()} has {len(saved)} bytes, at most {MAX_STATE_BYTES}")
-        return key, _encode(Kept(live.position, saved, live.quarantine))
+        if saved is not None and len(saved) > 2 * MAX_STATE_BYTES:  # it grows faster than `GROWS_BYTES` says
+            raise BrokenPromise(f"a state has {len(saved)} bytes, at most {MAX_STATE_BYTES}")
+        return key, _encode(Kept(live.position, saved, live.quarantine, at_most=live.at_most))

@@ -217,25 +217,31 @@ class Witness:
         self._stage = stage
         self._letters = InARow(EngineSettings().dead_letters_in_a_row)
         self._quarantined_s: deque[float] = deque(maxlen=QUARANTINES)
+        self._broken: str | None = None
 
     def stepped(self) -> None:
         """Hear that a record was reduced: not all of them are bad."""
         self._letters.good()
 
     def put_aside(self, record: Record, reason: str) -> None:
-        """Hear of a dead letter. Raises BrokenPromise when there were too many with nothing good between them."""
+        """Hear of a dead letter, and note when there were too many with nothing good between them."""
         _log.warning("%s: dead letter: %s", self._stage, reason)
         self._letters.bad(record.key, reason)
         if self._letters.are_too_many:
-            raise BrokenPromise(f"{self._stage}: {self._letters.total} dead letters in a row")
+            self._broken = f"{self._stage}: {self._letters.total} dead letters in a row"
 
     def froze(self, record: Record, trace: str) -> None:
-        """Hear that a key was frozen. Raises BrokenPromise when that happens too often."""
+        """Hear that a key was frozen, and note when that happens too often."""
         _log.error("%s: key of %d/%d quarantined: %s", self._stage, record.partition, record.offset, trace)
         now_s = time.monotonic()
         self._quarantined_s.append(now_s)
         if len(self._quarantined_s) == QUARANTINES and now_s - self._quarantined_s[0] < QUARANTINE_WINDOW_S:
-            raise BrokenPromise(f"{QUARANTINES} keys quarantined within {QUARANTINE_WINDOW_S:.0f} s")
+            self._broken = f"{QUARANTINES} keys quarantined within {QUARANTINE_WINDOW_S:.0f} s"
+
+    def check(self) -> None:
+        """Raise BrokenPromise if there were too many. Asked when a batch is durable: a restart must get further."""
+        if self._broken is not None:
+            raise BrokenPromise(self._broken)
 
 
 class Member:
@@ -267,6 +273,7 @@ class Member:
             return
         entries = [entry for some in state.snapshot() for entry in some if entry[0] != POSITION_KEY]
         await self._states.write(entries, {record.partition: record.offset + 1 for record in records})
+        self._witness.check()
         for event in current:
             if event.message.offset < self._expected(event.message.partition):
                 await stream.ack(event)

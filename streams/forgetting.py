@@ -74,4 +74,5 @@ class Forgetting:
         quarantine = self._erasure.anywhere(kept.quarantine)  # also of a key that froze before it had a state
         if clean is state and quarantine == kept.quarantine:
             return value
-        return _encode(Kept(kept.position, kept.state if clean is state else stage.save(clean), quarantine))
+        saved = kept.state if clean is state else stage.save(clean)
+        return _encode(msgspec.structs.replace(kept, state=saved, quarantine=quarantine))

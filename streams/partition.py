@@ -21,8 +21,12 @@ from streams.reducer import Reducer
 SLICE_RECORDS = 500
 """Records prepared together: enough for arrays to pay, few enough that a command waits for tens of ms at most."""
 
+SLICE_BYTES = 2 * 1024 * 1024
+"""Bytes at which a slice ends earlier: nearly three usual ones, but a few records of what is sampled fast."""
+
 BUFFER_RECORDS = 4_000
-"""Records taken but not yet processed, at which the partition is paused (E6): two polls, some 6 MB."""
+"""Records taken but not yet processed, at which the partition is paused (E6): two polls, some 6 MB. Of larger records
+there are fewer: the partitions of an engine share `BUFFERS_BYTES`."""
 
 BUSY_PAUSE_S = 0.2
 """Pause between two tries of a write that the log refused for now."""
@@ -37,20 +41,29 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 
+def size(record: Record) -> int:
+    """Return what a record takes, in bytes."""
+    return len(record.key) + len(record.value or b"")
+
+
 class Owner(Protocol):
     """What a partition tells the engine."""
 
     async def reached(self, partition: int, position: int) -> None:
         """Hear that a checkpoint is durable."""
 
-    def progressed(self) -> None:
+    @property
+    def share_bytes(self) -> int:
+        """Most that one partition may hold, in bytes of its records."""
+
+    def progressed(self, partition: int) -> None:
         """Hear that something moved."""
 
     def drained(self, partition: int) -> None:
         """Hear that there is room again."""
 
-    def quarantined(self) -> None:
-        """Hear that a key was frozen; raises BrokenPromise when that happens too often."""
+    def quarantined(self) -> str | None:
+        """Hear that a key was frozen; answer why the process has to end, when that happens too often."""
 
 
 class Pace(Protocol):
@@ -79,6 +92,7 @@ class Partition:
         self._state = State(stage)
         self._reducer = Reducer(stage, self._state, self)
         self._buffer: deque[tuple[Record, Any]] = deque()
+        self._buffered_bytes = 0
         self._in_hand = 0
         self._wake = asyncio.Event()
         self._finishing = False
@@ -87,6 +101,7 @@ class Partition:
         self._saving: asyncio.Task[None] | None = None
         self._saved_s = time.monotonic()
         self._letters = InARow(pace.dead_letters_in_a_row)
+        self._broken: str | None = None
 
     @property
     def waiting(self) -> int:
@@ -117,6 +132,24 @@ class Partition:
             self._state.join(records)
         self._state.end = end
 
+    async def check_log(self) -> None:
+        """Raise BrokenPromise if the states are not of this log: what it says from now on would pass for old."""
+        if not await self._retry(self._log_goes_on):
+            name, state_topic = self._stage.name, self._stage.state_topic
+            raise BrokenPromise(
+                f"{name}: its states know {self._stage.topic}/{self._number} up to {self._state.position}, where it has"
+                f" ended before or has another record: it was made anew, or has lost its end. Stop {name} everywhere,"
+                f" delete the topic {state_topic}, make it anew and start again: then states come from what the log has"
+            )
+
+    async def _log_goes_on(self) -> bool:
+        topic, number, position = self._stage.topic, self._number, self._state.position
+        first, end = (await self._log.bounds(topic))[number]
+        if position > end or self._state.last_ms is None or position <= first:  # too old to be there any more
+            return position <= end
+        last = [record async for some in self._log.read(topic, number, position - 1, position) for record in some]
+        return all(record.timestamp_ms == self._state.last_ms for record in last)  # erasing changes all but the time
+
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Begin to work on what is offered; what goes wrong, here or in a checkpoint, ends the group."""
         self._tasks = tasks
@@ -125,13 +158,19 @@ class Partition:
     def offer(self, records: Sequence[Record], items: Sequence[Any] | None = None) -> bool:
         """Take records, prepared or not; True when the buffer is full and no more should come."""
         self._buffer.extend(zip(records, repeat(UNPREPARED) if items is None else items, strict=items is not None))
+        self._buffered_bytes += sum(map(size, records))
         self._wake.set()
-        return len(self._buffer) >= BUFFER_RECORDS
+        return self._fill() >= 1.0
+
+    def _fill(self) -> float:
+        """Tell how full the buffer is: 1 when it has reached one of its bounds (E6)."""
+        return max(len(self._buffer) / BUFFER_RECORDS, self._buffered_bytes / self._owner.share_bytes)
 
     async def finish(self) -> None:
         """Finish the slice in hand, drop the rest (it was not covered by a checkpoint), checkpoint, stop."""
         self._finishing = True
         self._buffer.clear()
+        self._buffered_bytes = 0
         self._wake.set()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=FINISH_S)
@@ -142,15 +181,19 @@ class Partition:
     async def _run(self) -> None:
         while not self._finishing:
             if self._buffer:
-                await self._take([self._buffer.popleft() for _ in range(min(SLICE_RECORDS, len(self._buffer)))])
-                if len(self._buffer) < BUFFER_RECORDS // 2:
+                await self._take(self._slice())
+                if self._fill() < 0.5:  # noqa: PLR2004 - half of it
                     self._owner.drained(self._number)
                 await asyncio.sleep(0)  # let the other partitions have their turn
             else:
                 await self._rest()
+            if self._broken is not None:
+                break
             if self._checkpoint_is_due():
                 self._begin_checkpoint()
         await self._settle()
+        if self._broken is not None:  # last, when what was done is durable: a restart must get further (E7)
+            raise BrokenPromise(self._broken)
 
     async def _rest(self) -> None:
         """Wait for records, or until a checkpoint is due."""
@@ -162,6 +205,15 @@ class Partition:
             await asyncio.wait_for(self._wake.wait(), None if due_s is None else max(due_s, 0.0))
         except TimeoutError:
             return
+
+    def _slice(self) -> Sequence[tuple[Record, Any]]:
+        taken: list[tuple[Record, Any]] = []
+        taken_bytes = 0
+        while self._buffer and len(taken) < SLICE_RECORDS and taken_bytes < SLICE_BYTES:
+            taken.append(self._buffer.popleft())
+            taken_bytes += size(taken[-1][0])
+        self._buffered_bytes -= taken_bytes
+        return taken
 
     async def _take(self, taken: Sequence[tuple[Record, Any]]) -> None:
         self._in_hand = len(taken)
@@ -176,8 +228,8 @@ class Partition:
                 lambda: self._log.append(outputs)
             )  # E1: durable before the position may cover what caused them
         self._in_hand = 0
-        self._state.reach(records[-1].offset + 1)
-        self._owner.progressed()
+        self._state.reach(records[-1].offset + 1, records[-1].timestamp_ms)
+        self._owner.progressed(self._number)
         self._meters.count("spineloop_records_total", len(records), stage=self._stage.name)
         self._meters.count("spineloop_outputs_total", len(outputs), stage=self._stage.name)
 
@@ -186,20 +238,20 @@ class Partition:
         self._letters.good()
 
     def froze(self, record: Record, trace: str) -> None:
-        """Hear that a key was frozen (E7)."""
+        """Hear that a key was frozen; too many of them stop the process, once this slice is durable (E7)."""
         # its place and not the key, which may be a patient's: `spineloop dead-letters` shows it to those who may know
         _log.error(
             "key quarantined", stage=self._stage.name, partition=record.partition, offset=record.offset, trace=trace
         )
         self._meters.count("spineloop_quarantined_total", stage=self._stage.name)
-        self._owner.quarantined()
+        self._broken = self._owner.quarantined() or self._broken
 
     def put_aside(self, record: Record, reason: str) -> None:
-        """Hear of a dead letter; too many in a row stop the process."""
+        """Hear of a dead letter; too many in a row stop the process, once this slice is durable (E7)."""
         self._meters.count("spineloop_dead_letters_total", stage=self._stage.name, reason=reason)
         self._letters.bad(record.key, reason)
         if self._letters.are_too_many:
-            raise BrokenPromise(f"{self._stage.name}: {self._letters.total} dead letters in a row")
+            self._broken = f"{self._stage.name}: {self._letters.total} dead letters in a row"
 
     def _checkpoint_is_due(self) -> bool:
         if not self._state.is_dirty or (self._saving is not None and not self._saving.done()):

@@ -123,6 +123,14 @@ async def test_a_record_comes_back_as_it_was(log: Log) -> None:
     assert sorted(found, key=given.index) == given
 
 
+async def test_records_and_states_of_a_clock_that_was_a_day_ahead_are_kept_with_their_time(log: Log) -> None:
+    ahead_ms = AT_MS + 86_400_000  # Kafka 4 takes one hour, if nobody says otherwise
+    await log.append([told("m", "tomorrow", ahead_ms)])
+    await log.checkpoint(CONTROLLER_STATE, 0, [(b"m", b"state")], ahead_ms)
+    kept = [*await everything(log), *await partition(log, 0, CONTROLLER_STATE)]
+    assert [(record.value, record.timestamp_ms) for record in kept] == [(b"tomorrow", ahead_ms), (b"state", ahead_ms)]
+
+
 async def test_nothing_can_be_appended(log: Log) -> None:
     await log.append([])
     assert await log.bounds(TELEMETRY) == dict.fromkeys(range(PARTITIONS), (0, 0))

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,15 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from adaptors.sqlite_file import partition_of
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from streams import engine as engine_module
 from streams import partition, reducer
 from streams.checkpoint import State
+from streams.core.dead_letters import PREFIX
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record, header
 from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, TELEMETRY
 from streams.engine import QUARANTINES, Engine, EngineSettings
 from tests.shell.counts import Counts
 from tests.shell.tally import Tally, told
+from tests.shell.tally import said as said_of
 
 PARTITIONS = 2
 QUICK = EngineSettings(checkpoint_s=0.01)
@@ -301,7 +306,9 @@ class Idle:
     async def reached(self, partition: int, position: int) -> None:  # noqa: ARG002
         self.at = position
 
-    def progressed(self) -> None:
+    share_bytes = 1_000_000
+
+    def progressed(self, partition: int) -> None:  # noqa: ARG002
         self.moved += 1
 
     def drained(self, partition: int) -> None:  # noqa: ARG002
@@ -407,6 +414,29 @@ async def test_e6_a_slow_partition_is_paused_and_memory_is_bounded(
     assert len({header(r, "ce_id") for r in await everything(log, METRIC)}) == 1_000
 
 
+async def test_e6_of_large_records_fewer_are_held_however_many_partitions_share_the_memory(
+    log: Brittle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "BUFFERS_BYTES", 400_000)
+    monkeypatch.setattr(partition, "SLICE_BYTES", 50_000)
+    monkeypatch.setattr(partition, "BUSY_PAUSE_S", 0.01)
+    large = "x" * 10_000
+    for n in range(20):  # in batches of 100 kB: a poll hands out whole ones
+        await log.append([told(f"m{k % 4}", f"r{n}-{k}-{large}") for k in range(10)])
+    monkeypatch.setattr(engine_module, "MAX_POLL_RECORDS", 10)
+    log.busy = 40  # the outputs can't be written for a while: everything backs up
+    stop, most = asyncio.Event(), 0
+    engine = Engine(Tally(), log, Counts(), QUICK)
+    running = asyncio.create_task(engine.run(stop))
+    while not await is_covered(log):
+        most = max(most, sum(p.waiting for p in engine._partitions.values()))  # noqa: SLF001
+        await asyncio.sleep(0.005)
+    stop.set()
+    await running
+    assert 0 < most < 40 + PARTITIONS * (10 + 6)  # the buffers, the polls that filled them, the slices in hand
+    assert len({header(r, "ce_id") for r in await everything(log, METRIC)}) == 200
+
+
 async def test_e7_what_is_malformed_goes_to_dead_letters_and_the_stream_goes_on(log: Brittle) -> None:
     await log.append([told("m0", "r0"), told("m0", "?"), told("m0", "r1")])
     await run_until_done(log)
@@ -473,6 +503,67 @@ async def test_e7_too_many_dead_letters_in_a_row_stop_the_process(log: Brittle) 
     assert failed.group_contains(BrokenPromise, match="11 dead letters in a row")
 
 
+async def started_until_done(log: Brittle, settings_: EngineSettings) -> list[int]:
+    """Start an engine again and again until one goes on; return how far each of the others came."""
+    reached: list[int] = []
+    for _ in range(10):
+        stop = asyncio.Event()
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), settings_).run(stop))
+        while not running.done() and not await is_covered(log):
+            await asyncio.wait({running}, timeout=0.01)
+        stop.set()
+        try:
+            await running
+        except* BrokenPromise:
+            reached.append(sum([await position(log, number) for number in range(PARTITIONS)]))
+        else:
+            return reached
+    raise AssertionError(f"none went on: {reached}")
+
+
+async def position(log: Brittle, number: int) -> int:
+    state = State(Tally())
+    async for records in log.read(CONTROLLER_STATE, number):
+        state.join(records)
+    return state.position
+
+
+def of_one_partition(how_many: int, name: str = "m") -> list[str]:
+    """Return keys that come to lie in partition 0."""
+    keys = (f"{name}{n}" for n in count())
+    return list(islice((key for key in keys if partition_of(key.encode(), PARTITIONS) == 0), how_many))
+
+
+async def test_e7_too_many_quarantines_are_durable_before_they_stop_the_process_so_each_start_gets_further(
+    log: Brittle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    #  slices of 20    100 good   5 defects   150 good   5 defects   50 good
+    #  start 1         .....................x                                 ends at 120
+    #  start 2                              ..................x               ends at 260
+    #  start 3                                                ..............  goes on
+    monkeypatch.setattr(partition, "SLICE_RECORDS", 20)
+    healthy = of_one_partition(20, "healthy")
+    good = [told(healthy[n % 20], f"g{n}") for n in range(300)]
+    defects = [told(key, "boom") for key in of_one_partition(2 * QUARANTINES)]
+    await log.append([*good[:100], *defects[:QUARANTINES], *good[100:250], *defects[QUARANTINES:], *good[250:]])
+    assert await started_until_done(log, QUICK) == [120, 260]
+    assert sum(why is not None for _, _, why in (await states(log)).values()) == 2 * QUARANTINES
+    assert [letter.key for letter in await everything(log, DEAD_LETTER)] == [record.key for record in defects]
+    assert {f"g{n}" for n in range(300)} < {header(record, "ce_id") for record in await everything(log, METRIC)}
+
+
+async def test_e7_too_many_dead_letters_are_durable_before_they_stop_the_process_and_none_is_written_twice(
+    log: Brittle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partition, "SLICE_RECORDS", 20)
+    keys = of_one_partition(40)
+    await log.append([*(told(keys[n % 40], "?") for n in range(300)), told(keys[0], "r")])
+    reached = await started_until_done(log, EngineSettings(checkpoint_s=0.01, dead_letters_in_a_row=100))
+    assert reached == [120, 240]
+    assert len(await everything(log, DEAD_LETTER)) == 300
+    assert "r" in {header(record, "ce_id") for record in await everything(log, METRIC)}
+
+
 async def test_e7_neither_a_frozen_key_nor_one_that_talks_nonsense_ends_the_process_for_the_others(
     log: Brittle,
 ) -> None:
@@ -487,6 +578,62 @@ async def test_e7_neither_a_frozen_key_nor_one_that_talks_nonsense_ends_the_proc
     assert b"good:1" in {record.value for record in await everything(log, METRIC)}
 
 
+class Growing(Tally):
+    """A stage whose state is all that it was told, and so grows without a bound."""
+
+    def start(self, key: bytes) -> Any:  # noqa: ARG002 - bytes, and not a number
+        return b""
+
+    def step(self, state: Any, item: bytes, now_ms: int) -> tuple[Any, Sequence[NewRecord]]:
+        return state + item, [said_of(item.decode(), item, now_ms)]
+
+    def save(self, state: Any) -> bytes:
+        return bytes(state)
+
+    def restore(self, saved: bytes) -> Any:
+        return saved
+
+    def alarm(self, record: Record, detail: str) -> Sequence[NewRecord]:  # noqa: ARG002
+        return [said_of("alarm", ALARM, record.timestamp_ms)]
+
+
+ALARM = b"alarm"
+
+
+@pytest.mark.parametrize("has_restarts", [False, True])
+@pytest.mark.parametrize("checkpoint_s", [0.0, 3_600.0])
+async def test_e7_a_state_that_outgrows_its_bound_freezes_its_key_at_the_same_record_whenever_it_is_written(
+    log: Brittle, monkeypatch: pytest.MonkeyPatch, checkpoint_s: float, has_restarts: bool
+) -> None:
+    monkeypatch.setattr(partition, "SLICE_RECORDS", 3)
+    words = [told("m0", f"r{n:02} " + 2_996 * "x") for n in range(16)]  # 3 kB each: the eleventh is too much
+    for some in (words[:6], words[6:9], words[9:], [told("m1", "good")]):
+        await log.append(some)
+        if has_restarts or some[0].key == b"m1":
+            await run_until_answered(log, Growing(), EngineSettings(checkpoint_s=checkpoint_s))
+    letters = await everything(log, DEAD_LETTER)
+    assert [(letter.value or b"")[:3] for letter in letters] == [b"r%02d" % n for n in range(10, 16)]
+    assert "TooLarge: its state would have 33000 bytes" in (header(letters[0], PREFIX + "exception.message") or "")
+    assert b"good" in {record.value for record in await everything(log, METRIC)}
+    kept = await states(log)
+    assert (len(kept[b"m0"][1] or b""), kept[b"m1"][2]) == (30_000, None)
+
+
+async def run_until_answered(log: Brittle, stage: Growing, settings_: EngineSettings) -> None:
+    """Run an engine until every record has led to something."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(Engine(stage, log, Counts(), settings_).run(stop))
+    told_ = len(await everything(log, TELEMETRY))
+
+    async def is_answered() -> bool:
+        outputs = [record for record in await everything(log, METRIC) if record.value != ALARM]
+        return running.done() or len(outputs) + len(await everything(log, DEAD_LETTER)) >= told_
+
+    await until(is_answered)
+    stop.set()
+    await running
+
+
 async def test_e8_lag_without_progress_ends_the_process(log: Brittle) -> None:
     await log.append(INPUT)
     log.busy = 1_000_000
@@ -494,6 +641,35 @@ async def test_e8_lag_without_progress_ends_the_process(log: Brittle) -> None:
     with pytest.raises(ExceptionGroup) as failed:
         await engine.run(asyncio.Event())
     assert failed.group_contains(BrokenPromise, match="no progress")
+
+
+class OneStands(Brittle):
+    """A log that never answers to the outputs of one record."""
+
+    async def append(self, records: Sequence[NewRecord]) -> None:
+        if any((record.value or b"").startswith(b"stuck") for record in records):
+            await asyncio.Event().wait()
+        await super().append(records)
+
+
+async def test_e8_a_partition_that_stands_still_ends_the_process_though_another_goes_on(tmp_path: Path) -> None:
+    (stands,) = of_one_partition(1)
+    moves = next(f"m{n}" for n in count() if partition_of(b"m%d" % n, PARTITIONS) == 1)
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        engine = Engine(Tally(), OneStands(real), Counts(), EngineSettings(checkpoint_s=0.01, stall_s=2.0))
+        running = asyncio.create_task(engine.run(asyncio.Event()))
+        await real.append([told(stands, "stuck"), told(stands, "r")])
+        was_ready, told_before = False, False
+        async with asyncio.timeout(60):
+            while not running.done():
+                await real.append([told(moves, "beat")])
+                was_ready |= engine.ready
+                told_before |= was_ready and not engine.ready and not running.done()
+                await asyncio.wait({running}, timeout=0.02)
+        with pytest.raises(ExceptionGroup) as failed:
+            await running
+        assert failed.group_contains(BrokenPromise, match="lag in partition 0, no progress")
+        assert told_before
 
 
 class AwayAtFirst(Brittle):
@@ -526,6 +702,46 @@ async def test_e8_an_engine_whose_log_stays_away_when_it_starts_ends_the_process
         with pytest.raises(ExceptionGroup) as failed:
             await engine.run(asyncio.Event())
         assert failed.group_contains(BrokenPromise, match="not in its group")
+
+
+class NeverJoined(Brittle):
+    """A log whose groups never come together."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__(log)
+        self.asked, self.subscribe = asyncio.Event(), self._subscribe  # type: ignore[assignment]
+
+    @asynccontextmanager
+    async def _subscribe(self, *what: Any) -> AsyncIterator[Any]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        yield what
+
+
+class NeverRead(Brittle):
+    """A log that takes for ever to read states back."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__(log)
+        self.asked, self.read = asyncio.Event(), self._read  # type: ignore[assignment]
+
+    async def _read(self, *what: Any) -> AsyncIterator[Any]:
+        self.asked.set()
+        await asyncio.Event().wait()
+        yield what
+
+
+@pytest.mark.parametrize("slow", [NeverJoined, NeverRead])
+async def test_e8_a_stop_is_heard_while_an_engine_joins_or_restores(
+    tmp_path: Path, slow: type[NeverJoined | NeverRead]
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log, stop = slow(real), asyncio.Event()
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(stop))
+        await log.asked.wait()
+        stop.set()
+        async with asyncio.timeout(5):
+            await running
 
 
 async def test_e8_a_log_that_is_away_ends_nobody_however_long_and_what_waited_is_done_when_it_is_back(
@@ -562,3 +778,37 @@ async def test_e8_a_stop_finishes_what_was_taken_and_checkpoints_it(log: Brittle
 
 async def seen(log: Brittle) -> bool:
     return len(await everything(log, METRIC)) == len(INPUT)
+
+
+@pytest.mark.parametrize("records", [[], [told("m0", f"new{n}", 2_000) for n in range(60)]], ids=["empty", "longer"])
+async def test_states_of_another_log_end_the_process_with_a_word_on_what_to_do(
+    log: Brittle, tmp_path: Path, records: list[NewRecord]
+) -> None:
+    await log.append(INPUT)
+    await run_until_done(log)
+    (tmp_path / "anew").mkdir()
+    async with opened(tmp_path / "anew") as other:
+        for record in await everything(log, CONTROLLER_STATE):
+            await other.checkpoint(CONTROLLER_STATE, record.partition, [(record.key, record.value)], 0)
+        await other.append(records)
+        with pytest.raises(ExceptionGroup) as failed:
+            async with asyncio.timeout(20):
+                await Engine(Tally(), other, Counts(), QUICK).run(asyncio.Event())
+        assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
+
+
+async def test_states_go_on_with_a_log_whose_records_were_erased_or_are_too_old_to_be_there(
+    log: Brittle, tmp_path: Path
+) -> None:
+    await log.append(INPUT)
+    await run_until_done(log)
+    (tmp_path / "erased").mkdir()
+    async with opened(tmp_path / "erased") as other:
+        for record in await everything(log, CONTROLLER_STATE):
+            await other.checkpoint(CONTROLLER_STATE, record.partition, [(record.key, record.value)], 0)
+        await other.append(
+            [told(record.key.decode(), "erased") for record in INPUT]
+        )  # at the same time, in the same place
+        await other.append([told("m0", "more")])
+        await run_until_done(other)
+        assert {header(record, "ce_id") for record in await everything(other, METRIC)} == {"more"}

@@ -207,21 +207,23 @@ async def test_a_partition_that_stands_still_for_too_long_ends_the_worker(monkey
         await member.look_after_holes()
 
 
-async def test_too_many_dead_letters_in_a_row_end_the_worker_and_none_is_acknowledged() -> None:
+async def test_too_many_dead_letters_in_a_row_end_the_worker_when_they_are_kept_and_none_is_acknowledged() -> None:
     kafka = Kafka()
     kafka.arriving.set()
     limit = EngineSettings().dead_letters_in_a_row
     with pytest.raises(BrokenPromise, match="dead letters in a row"):
         await taking(kafka, *(told(7 + n, b"?", key=b"m%d" % (n % 20)) for n in range(limit + 1)))
     assert not any(one.startswith("ack") for one in kafka.noted)
+    assert kafka.reached == {0: 7 + limit + 1}  # a restart gets further
 
 
-async def test_too_many_quarantines_end_the_worker_and_none_is_acknowledged() -> None:
+async def test_too_many_quarantines_end_the_worker_when_they_are_kept_and_none_is_acknowledged() -> None:
     kafka = Kafka()
     kafka.arriving.set()
     with pytest.raises(BrokenPromise, match="keys quarantined"):
         await taking(kafka, *(told(7 + n, b"boom", key=b"m%d" % n) for n in range(QUARANTINES)))
     assert not any(one.startswith("ack") for one in kafka.noted)
+    assert (kafka.reached, len(kafka.kept)) == ({0: 7 + QUARANTINES}, QUARANTINES)  # a restart gets further
 
 
 async def test_a_quarantine_outlives_the_batch() -> None:
