@@ -26,6 +26,9 @@ FINISH_S = 4.0
 ANSWER_S = 1.0
 """Longest wait for a log's answer in s; a log that takes longer is away."""
 
+LOG = "log"
+"""The component where the log refuses, as in every other role, so that nobody looks at the server of the effect."""
+
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
@@ -108,7 +111,8 @@ class Delivery:
     dice : callable
         Jitter for the retries; `random.random` outside of tests.
     meters : Meters
-        Counts refusals (`spineloop_busy_total`, by component) and deliveries (`spineloop_records_total`, by stage).
+        Counts refusals (`spineloop_busy_total`, by component: the group for its effect, `log` for all that the log
+        refuses) and deliveries (`spineloop_records_total`, by stage).
 
     Attributes
     ----------
@@ -169,7 +173,7 @@ class Delivery:
             async with AsyncExitStack() as stack, _until_stopped(stop):
                 join = self._log.subscribe
                 subscription = await self._patiently(
-                    stop, lambda: stack.enter_async_context(join(self._topic, self.group))
+                    stop, LOG, lambda: stack.enter_async_context(join(self._topic, self.group))
                 )
                 self._subscription = subscription
                 while not stop.is_set():
@@ -199,7 +203,8 @@ class Delivery:
         self, stop: asyncio.Event, subscription: Subscription, batch: dict[int, list[Record]], wait_s: float
     ) -> None:
         room = self._pace.max_records - self._in_hand
-        for partition, records in (await self._patiently(stop, lambda: subscription.poll(room, wait_s))).items():
+        polled = await self._patiently(stop, LOG, lambda: subscription.poll(room, wait_s))
+        for partition, records in polled.items():
             batch.setdefault(partition, []).extend(records)
             self._in_hand += len(records)
 
@@ -210,9 +215,9 @@ class Delivery:
         records = [record for part in batch.values() for record in part]
         if not records:
             return
-        await self._patiently(stop, lambda: self._have_effect(records))
+        await self._patiently(stop, self.group, lambda: self._have_effect(records))
         positions = {partition: part[-1].offset + 1 for partition, part in batch.items() if part}
-        await self._patiently(stop, lambda: subscription.commit(positions))
+        await self._patiently(stop, LOG, lambda: subscription.commit(positions))
         self.positions |= positions
         self._delivered += len(records)
         self._in_hand = 0
@@ -225,14 +230,14 @@ class Delivery:
             self._refused += 1
             raise
 
-    async def _patiently(self, stop: asyncio.Event, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat a call for as long as it is refused; raise Busy only if it still is once `stop` is set."""
+    async def _patiently(self, stop: asyncio.Event, component: str, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a call for as long as `component` refuses it; raise Busy only if it still does once `stop` is set."""
         for attempt in count():
             try:
                 done = await call()
             except Busy as busy:
                 self._is_refused = True
-                self._meters.count("spineloop_busy_total", component=self.group)
+                self._meters.count("spineloop_busy_total", component=component)
                 if stop.is_set():
                     raise
                 wait_s = retry_s(self._pace, attempt, self._dice())

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import TypeVar
 
 import structlog
 
@@ -18,6 +19,7 @@ START_RETRY_S = 1.0
 """Pause in s between two tries of a role to begin while one of its servers is away."""
 
 _log = structlog.get_logger()
+_T = TypeVar("_T")
 
 
 def of_role(name: str, settings: Settings, meters: Meters) -> Role:
@@ -75,9 +77,9 @@ async def _opened(name: str, settings: Settings, meters: Meters) -> AsyncIterato
     if name == "reflex":
         yield wiring.reflex(settings, meters)
         return
-    async with wiring.open_log(settings, name) as log:
+    async with _counted("log", wiring.open_log(settings, name), meters) as log:
         if name == "history":
-            async with wiring.open_history(settings) as sink:
+            async with _counted(name, wiring.open_history(settings), meters) as sink:
                 yield wiring.history(settings, log, sink, meters)
         elif name == "ingest":
             yield _watching_the_broker(wiring.ingest(settings, log, meters), settings, meters)
@@ -85,6 +87,18 @@ async def _opened(name: str, settings: Settings, meters: Meters) -> AsyncIterato
             yield wiring.page_role(wiring.page(settings, log))
         else:
             yield wiring.WITH_LOG[name](settings, log, meters)
+
+
+@asynccontextmanager
+async def _counted(component: str, opening: AbstractAsyncContextManager[_T], meters: Meters) -> AsyncIterator[_T]:
+    """Open a server, and count that it refuses: whoever waits for it must be as loud as whoever has lost it."""
+    async with AsyncExitStack() as stops:
+        try:
+            opened = await stops.enter_async_context(opening)
+        except Busy:
+            meters.count("spineloop_busy_total", component=component)
+            raise
+        yield opened
 
 
 def _watching_the_broker(role: Role, settings: Settings, meters: Meters) -> Role:

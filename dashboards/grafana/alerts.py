@@ -69,6 +69,11 @@ def _meter(name: MeterName | str, value: str, by: str, more: str = "") -> str:
     return f"SELECT {value} FROM {METER} WHERE \"name\" = '{name}'{more} AND $timeFilter GROUP BY {by}"
 
 
+_LAG_OF_EACH = _meter("spineloop_lag_records", 'MEAN("value") AS "lag"', '"stage", "role", "instance"')
+_LAG = f'SELECT SUM("lag") FROM ({_LAG_OF_EACH}) GROUP BY "stage"'
+"""Records that a stage has to do. Each of its processes tells of its own partitions, so they are added up: in a mean,
+one that is stuck would hide behind those that have nothing to do."""
+
 ALERTS = (
     Alert(
         uid="machine-silent",
@@ -141,8 +146,8 @@ ALERTS = (
         means="{{ $labels.stage }} has more than 1,000 records to do, and more than five minutes ago.",
         do="Look whether its process runs and its memory and CPU are free; restart it, or add a process of its role.",
         asked=(
-            Series(query=_meter("spineloop_lag_records", 'MEAN("value")', '"stage"'), since_s=600, until_s=300),
-            Series(query=_meter("spineloop_lag_records", 'MEAN("value")', '"stage"'), since_s=300),
+            Series(query=_LAG, since_s=600, until_s=300),
+            Series(query=_LAG, since_s=300),
         ),
         joined="$B > $A && $B > 1000",
         lasting="5m",
@@ -156,7 +161,7 @@ ALERTS = (
         asked=(
             Series(
                 query=_meter(
-                    "spineloop_busy_total", 'SUM("increase")', '"component"', ' AND "component" =~ /^history-/'
+                    "spineloop_busy_total", 'SUM("increase")', '"component"', ' AND "component" =~ /^history/'
                 ),
                 since_s=600,
             ),

@@ -13,6 +13,8 @@ from typing import Any, Self
 import pytest
 import pytest_asyncio
 
+from adaptors.meter_points import MEASUREMENT
+from adaptors.points import Point
 from dashboards.grafana import alerts
 from loadtest import stack
 from loadtest.bench import stories
@@ -253,6 +255,59 @@ class TestEach:
             for _ in range(QUEUE_BYTES // MAX_MESSAGE_BYTES + 10):
                 await flood.publish(mqtt_topic("flood/north/m1", "rep"), payload)
         await clinic.until(drops)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_one_worker_that_is_stuck_among_four_is_lag_that_rises(clinic: Clinic) -> None:
+    #  stage, by instance     older five minutes      last five minutes
+    #  stuck  0               1,200                   2,400    sum 2,400, mean 600
+    #         1, 2, 3             0                       0
+    #  busy   0 to 3          300 each                260 each sum 1,040, which falls
+    now_ms = wiring.wall_clock_ms()
+    lags = {("stuck", number): (0.0, 0.0) for number in "123"} | {("stuck", "0"): (1_200.0, 2_400.0)}
+    lags |= {("busy", number): (300.0, 260.0) for number in "0123"}
+    points = [
+        Point(
+            MEASUREMENT,
+            (("instance", number), ("name", "spineloop_lag_records"), ("role", "control"), ("stage", stage)),
+            {"value": lag},
+            1_000_000 * (now_ms - minutes * MINUTE_MS),
+        )
+        for (stage, number), both in lags.items()
+        for lag, since in zip(both, ((9, 8, 7), (3, 2, 1)), strict=True)
+        for minutes in since
+    ]
+    async with wiring.open_history(clinic.servers.settings()) as sink:
+        assert not await sink.write(points)
+    fired = {one["stage"] for one in await fires(clinic.history, "lag-rising", now_ms)}
+    assert fired & {"stuck", "busy"} == {"stuck"}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_log_that_is_away_calls_for_itself_also_from_who_has_not_begun_and_history_does_not(
+    clinic: Clinic,
+) -> None:
+    start_ms = wiring.wall_clock_ms()
+    plan, log = clinic.roles["plan"], clinic.servers.log.process
+    await plan.kill()
+    await log.kill()
+    plan.launch()  # as after a reboot: it has nothing to begin with
+
+    async def log_refused(role: str) -> float:
+        found = await clinic.history.ask(
+            'SELECT SUM("increase") FROM "raw"."meter" WHERE "name" = \'spineloop_busy_total\' '  # noqa: S608
+            f"AND \"component\" = 'log' AND \"role\" = '{role}' AND time >= {start_ms}ms"
+        )
+        return float(found[0]["values"][0][1]) if found else 0.0
+
+    async def both_say_so() -> bool:
+        return await log_refused("plan") > 3.0 and await log_refused("history") > 0.0
+
+    await clinic.until(both_say_so)  # of what has happened since, as the alerts see it in a while
+    assert "log" in {one["component"] for one in await fires(clinic.history, "server-away", start_ms + 2 * MINUTE_MS)}
+    assert not await fires(clinic.history, "history-failing", start_ms + 10 * MINUTE_MS)
+    await log.start()
+    await plan.restart()  # it may have waited for too long
 
 
 async def written(clinic: Clinic, meter: str) -> bool:

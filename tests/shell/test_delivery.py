@@ -19,14 +19,18 @@ PACE = Pace(max_records=10, linger_s=0.0, first_retry_s=0.001, longest_retry_s=0
 
 
 class CountingMeters:
-    """Keeps the sums."""
+    """Keeps the sums, and of the refusals whose they were."""
 
     def __init__(self) -> None:
         self.sums: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
 
     def count(self, name: str, amount: float = 1.0, **labels: str) -> None:
         self.sums[name] += int(amount)
-        assert set(labels.values()) == {GROUP}
+        if name == "spineloop_busy_total":
+            self.refused[labels["component"]] += int(amount)
+        else:
+            assert set(labels.values()) == {GROUP}
 
     def set(self, name: str, value: float, **labels: str) -> None: ...
     def observe(self, name: str, value: float, **labels: str) -> None: ...
@@ -182,16 +186,18 @@ async def test_while_the_effect_is_refused_the_same_batch_comes_again_and_the_po
     assert ledger.positions[0] == {}
     assert ledger.offsets == {0: list(range(25))}
     assert meters.sums == {"spineloop_busy_total": 7, "spineloop_records_total": 25}
+    assert meters.refused == {GROUP: 7}
 
 
 @pytest.mark.parametrize("call", ["subscribe", "poll", "commit"])
 async def test_a_log_that_refuses_for_a_while_delays_and_loses_nothing(call: str) -> None:
-    log = HandLog(25)
+    log, meters = HandLog(25), CountingMeters()
     log.busy[call] = 5
     ledger = Ledger(log)
-    async with running(delivery(log, ledger)):
+    async with running(delivery(log, ledger, meters)):
         await until_done(log)
     assert (log.busy[call], ledger.offsets) == (0, {0: list(range(25))})
+    assert meters.refused == {"log": 5}  # and not the group, whose effect has a server of its own
 
 
 async def test_stop_finishes_the_batch_in_hand_and_leaves_the_group() -> None:

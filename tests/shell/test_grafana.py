@@ -170,6 +170,19 @@ def test_every_meter_that_is_asked_for_exists() -> None:
     assert len(asked) >= 12
 
 
+def test_an_alert_takes_the_mean_of_one_process_and_never_of_all_that_have_a_role() -> None:
+    #  lag of four   0  0  0  4,000     mean 1,000: nobody is called
+    #                         stuck     sum  4,000
+    means = [series.query for alert in alerts.ALERTS for series in alert.asked if "MEAN(" in series.query]
+    assert means
+    for query in means:
+        assert re.fullmatch(
+            r'SELECT SUM\("(\w+)"\) FROM \(SELECT MEAN\("value"\) AS "\1" .* '
+            r'GROUP BY "stage", "role", "instance"\) GROUP BY "stage"',
+            query,
+        ), query
+
+
 def test_every_metric_that_a_board_asks_for_is_in_the_catalogue() -> None:
     known = {row.name for row in METRICS}
     asked = {name for query in every_query() for name in re.findall(r"\"(\w+_(?:pct|s|concentric|eccentric))\"", query)}
