@@ -10,9 +10,11 @@ import typer
 from rich.console import Console
 
 from loadtest.bench.bridge import bridge
+from loadtest.bench.checkpoint import checkpoint
 from loadtest.bench.end_to_end import end_to_end
 from loadtest.bench.engine import engine
 from loadtest.bench.features import features
+from loadtest.bench.first_command import first_command
 from loadtest.bench.history import history
 from loadtest.bench.lap import TooSlow
 from loadtest.bench.latency import latency
@@ -39,6 +41,8 @@ BENCHES: Mapping[str, Bench] = {
     "page": page,
     "queries": queries,
     "wall": wall,
+    "checkpoint": checkpoint,
+    "first-command": first_command,
 }
 
 QUICK = ("features", "bridge", "engine", "latency")
