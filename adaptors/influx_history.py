@@ -144,6 +144,11 @@ class InfluxHistory:
         series = await self._query(f"SELECT COUNT(*) {self._from(measurement)}")
         return max((int(number) for row in series for number in row["values"][0][1:]), default=0)
 
+    async def reps_since(self, t_ns: int) -> int:
+        """Return how many reps there are from a time on, by one field that all have; what is older costs nothing."""
+        series = await self._query(f'SELECT COUNT("valid") {self._from("rep")} WHERE time >= {t_ns}')
+        return sum(int(values[1]) for row in series for values in row["values"])
+
     async def select(self, measurement: str) -> Sequence[Point]:
         """Return every point of a measurement, in order of time."""
         return await self._select(measurement, await self._columns(measurement))

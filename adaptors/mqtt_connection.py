@@ -6,7 +6,7 @@ received, in the order of receipt, on the connection that delivered it, or not a
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,15 @@ _NOT_NOW = frozenset(
 )
 """Reasons that pass; every other one says that we ask for what we can't have."""
 
+_CONNECT = "CONNECT"
+_CREDENTIALS = "check SPINELOOP_MQTT_USERNAME and SPINELOOP_MQTT_PASSWORD"
+_MEND: Mapping[str, str] = {
+    "NOT_AUTHORIZED": _CREDENTIALS,
+    "BAD_USER_NAME_OR_PASSWORD": _CREDENTIALS,
+    "CLIENT_ID_NOT_VALID": "check SPINELOOP_INGEST_CLIENT_ID, _DOWNLINK_CLIENT_ID or _REFLEX_CLIENT_ID",
+}
+"""What a person can do who is not let in."""
+
 
 class Refused(BrokenPromise):
     """The broker refused for good: credentials, access rights or the request are wrong, and only a person can mend it.
@@ -50,7 +59,8 @@ class Refused(BrokenPromise):
     """
 
     def __init__(self, what: str, reason: str) -> None:
-        super().__init__(f"{what} refused: {reason}")
+        mend = _MEND.get(reason) if what == _CONNECT else None
+        super().__init__(f"{what} refused: {reason}" + (f"; {mend}" if mend else ""))
         self.what, self.reason = what, reason
 
 
@@ -100,7 +110,7 @@ class Connection:
         try:
             self._link.send([packet.write()])
             connack = await self._connack
-            _check("CONNECT", connack.reason_code)
+            _check(_CONNECT, connack.reason_code)
         except BaseException:
             self.abort()
             raise

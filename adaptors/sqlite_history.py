@@ -122,6 +122,11 @@ class SqliteHistory:
         rows = await self._read("SELECT count(*) FROM point WHERE measurement = ?", measurement)
         return int(rows[0][0])
 
+    async def reps_since(self, t_ns: int) -> int:
+        """Return how many reps there are from a time on."""
+        rows = await self._read("SELECT count(*) FROM point WHERE measurement = 'rep' AND t_ns >= ?", t_ns)
+        return int(rows[0][0])
+
     async def select(self, measurement: str) -> Sequence[Point]:
         """Return every point of a measurement, machine by machine, in order of time."""
         rows = await self._read(_SELECT, measurement)
@@ -144,8 +149,8 @@ class SqliteHistory:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return len(new)
 
-    async def _read(self, sql: str, measurement: str) -> Sequence[tuple[Any, ...]]:
-        return await self._run(lambda: self._connection.execute(sql, (measurement,)).fetchall())
+    async def _read(self, sql: str, value: str | int) -> Sequence[tuple[Any, ...]]:
+        return await self._run(lambda: self._connection.execute(sql, (value,)).fetchall())
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:

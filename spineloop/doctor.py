@@ -12,6 +12,9 @@ from spineloop.settings import Settings, WrongSetting
 from streams.core import policy
 from streams.core.errors import BrokenPromise, Busy
 
+RECENT_MS = 3_600_000
+"""How far back reps are counted: everything that is kept would be minutes of work for a server that is well."""
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What was found of one component; `mend` says what to do if it is not well."""
@@ -63,7 +66,8 @@ async def _log(settings: Settings) -> str:
 
 async def _history(settings: Settings) -> str:
     async with wiring.open_history(settings) as history:
-        return f"{await history.count('rep')} reps stored"
+        since_ms = wiring.wall_clock_ms() - RECENT_MS
+        return f"{await history.reps_since(since_ms * 1_000_000)} reps in the last hour"
 
 
 async def _machines(settings: Settings) -> str:

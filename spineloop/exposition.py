@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from errno import EACCES, EADDRINUSE
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,6 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from adaptors.meter_points import Reading
 from dashboards.live.guard import Guard
+from spineloop.settings import PREFIX, WrongSetting
 from streams.core.meters import METERS, MeterName
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -101,7 +103,8 @@ async def served(
     """Answer `/metrics`, `/healthz` (alive) and `/readyz` (200 once `is_ready`, else 503) while the block runs.
 
     With a token, `/metrics` are for whoever shows it as a bearer, as Prometheus does. The others are asked by whatever
-    keeps this process alive, tell one word, and ask for nothing. Port 0 answers nobody.
+    keeps this process alive, tell one word, and ask for nothing. Port 0 answers nobody. Raises WrongSetting if the port
+    can't be had.
     """
     if port == 0:
         yield
@@ -126,7 +129,25 @@ async def served(
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise unheard("HTTP", error) from error
         yield
     finally:
         await runner.cleanup()
+
+
+def unheard(name: str, error: OSError) -> WrongSetting:
+    """Say which setting is to blame if nobody can listen there.
+
+    Examples
+    --------
+    >>> str(unheard("PAGE", OSError(EADDRINUSE, "address already in use")))
+    'SPINELOOP_PAGE_PORT: [Errno 98] address already in use; each process here needs its own, or 0'
+    >>> str(unheard("HTTP", OSError(-2, "Name or service not known")))
+    'SPINELOOP_HTTP_HOST: [Errno -2] Name or service not known'
+    """
+    if error.errno == EADDRINUSE:
+        return WrongSetting(f"{PREFIX}{name}_PORT: {error}; each process here needs its own, or 0")
+    return WrongSetting(f"{PREFIX}{name}_{'PORT' if error.errno == EACCES else 'HOST'}: {error}")

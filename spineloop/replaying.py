@@ -52,7 +52,9 @@ def command(
         Path | None, typer.Option("--policy", help="Policy file (TOML) to try: show what it would have decided.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="With --policy: write the comparison here, as one file.")] = None,
-    publish: Annotated[bool, typer.Option("--publish", help="Write the metrics again, never a command.")] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Write the metrics again, never a command; only from a whole log.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     data: Data = None,
 ) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import fields
 from dashboards.live.guard import MIN_TOKEN, is_loopback
 from streams.core import muscles, policy
 from streams.core.errors import Malformed
+from streams.core.limits import NAME
 
 PREFIX = "SPINELOOP_"
 FILE = PREFIX + "CONFIG"
@@ -26,9 +27,17 @@ _SCHEMES: Mapping[str, tuple[str, ...]] = {
     "history_url": ("http", "https", "sqlite"),
 }
 
-
 SECRETS = ("mqtt_password", "history_password", "http_token", "page_token")
 """Never shown. Each can be given in a file as well, as orchestrators do: `SPINELOOP_MQTT_PASSWORD_FILE` names it."""
+
+PLACEHOLDER = "replace-me"
+"""How every secret begins in deploy/env.example: whoever reads that knows it."""
+
+Heard = Annotated[str, Meta(pattern=rf"^(?:\+|{NAME})$(?!\n)")]
+"""A level of an MQTT filter: `+`, or a name as it stands in topics. Anything else hears nobody."""
+
+ClientId = Annotated[str, Meta(pattern=r"^[^/+#$\s\x00]{1,200}$(?!\n)")]
+"""What every broker takes, with room for what a role's second connection adds to it."""
 
 
 class WrongSetting(Exception):
@@ -47,11 +56,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mqtt_username, mqtt_password : str or None
         Credentials there.
     mqtt_ca_file : str
-        Certificate of the authority that signed the broker's, for `mqtts://`; empty takes the system's authorities.
+        Certificate of the authority that signed the broker's, for `mqtts://` alone; empty takes the system's
+        authorities.
     ingest_client_id, downlink_client_id, reflex_client_id : str
-        Fixed client ids: the broker keeps their sessions. Each process of a role needs its own.
+        Fixed client ids, without `/`, `+`, `#`, `$` or space: the broker keeps their sessions. Each process of a role
+        needs its own.
     ingest_tenant, ingest_site : str
-        Which machines this bridge or reflex hears; `+` is all. Several bridges need disjoint ones.
+        Which machines this bridge or reflex hears: a name, or `+` for all. Several bridges need disjoint ones.
     log_url : str
         `kafka://host:port[,host:port]` or `sqlite:///path/to/directory`, from the root and as it stands.
     partitions, replication : int
@@ -67,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     history_user, history_password : str
         Any user name and an API token as password on InfluxDB 2.
     http_host, http_port : str, int
-        Where `/metrics`, `/healthz` and `/readyz` answer; port 0 switches them off.
+        Where `/metrics`, `/healthz` and `/readyz` answer; port 0 switches them off. Each process on one computer needs
+        its own.
     http_token : str
         What a reader of `/metrics` must show, at least 16 characters; needed beyond loopback. The other two tell
         nobody more than one word, and ask nobody.
@@ -94,11 +106,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     mqtt_username: str | None = None
     mqtt_password: str | None = None
     mqtt_ca_file: str = ""
-    ingest_client_id: str = "spineloop-ingest-0"
-    downlink_client_id: str = "spineloop-downlink-0"
-    reflex_client_id: str = "spineloop-reflex-0"
-    ingest_tenant: str = "+"
-    ingest_site: str = "+"
+    ingest_client_id: ClientId = "spineloop-ingest-0"
+    downlink_client_id: ClientId = "spineloop-downlink-0"
+    reflex_client_id: ClientId = "spineloop-reflex-0"
+    ingest_tenant: Heard = "+"
+    ingest_site: Heard = "+"
     log_url: str = "kafka://127.0.0.1:9092"
     partitions: Annotated[int, Meta(ge=1, le=1_000)] = 12
     replication: Annotated[int, Meta(ge=1, le=10)] = 1
@@ -155,6 +167,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise WrongSetting(_one_line(str(error))) from error
         for name, schemes in _SCHEMES.items():
             _check_url(name, getattr(settings, name), schemes)
+        if "mqtt_url" in told:  # else a command may still name another broker
+            check_authority(settings)
+        for name in SECRETS:
+            _check_secret(name, getattr(settings, name))
         _check_listener(settings.page_host, settings.page_token, "PAGE", "page")
         _check_listener(settings.http_host, settings.http_token, "HTTP", "listener of /metrics")
         return settings
@@ -180,9 +196,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def _from_file(path: str) -> dict[str, Any]:
     try:
-        return msgspec.toml.decode(Path(path).read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError) as error:
+        told = msgspec.toml.decode(Path(path).read_bytes(), type=dict[str, Any])
+    except OSError as error:
         raise WrongSetting(f"{FILE}: {error}") from error
+    except ValueError as error:
+        raise WrongSetting(f"{FILE}: {path}: {error}") from error
+    unknown = told.keys() - {field.name for field in fields(Settings)}
+    if unknown:
+        raise WrongSetting(f"{FILE}: {path}: {min(unknown)!r}: no such setting")
+    return told
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -212,6 +234,17 @@ def _one_line(message: str) -> str:
     return f"{PREFIX}{found['name'].upper()}: {found['what']}"
 
 
+def _check_secret(name: str, secret: str | None) -> None:
+    if secret is not None and secret.startswith(PLACEHOLDER):
+        raise WrongSetting(f"{PREFIX}{name.upper()}: still begins with {PLACEHOLDER}, as in deploy/env.example")
+
+
+def check_authority(settings: Settings) -> None:
+    """Refuse an authority for a connection without TLS. Raises WrongSetting."""
+    if settings.mqtt_ca_file and urlsplit(settings.mqtt_url).scheme != "mqtts":
+        raise WrongSetting(f"{PREFIX}MQTT_CA_FILE: needs mqtts://, and {PREFIX}MQTT_URL is {settings.mqtt_url!r}")
+
+
 def _check_listener(host: str, token: str, name: str, what: str) -> None:
     """Refuse what everybody on the network could read, or act through."""
     if token and len(token) < MIN_TOKEN:
@@ -232,16 +265,37 @@ def sqlite_folder(url: str) -> Path:
 
 
 def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
+    setting = PREFIX + name.upper()
+    scheme = url.partition(":")[0].lower()
+    if "@" in url and scheme != "sqlite":  # URLs are shown; this one isn't
+        raise WrongSetting(f"{setting}: no credentials here, they have settings of their own")
+    if scheme not in schemes:
+        wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise WrongSetting(f"{setting}: expected {wanted}..., got {url!r}")
+    if scheme == "sqlite":
+        _check_folder(setting, url)
+    else:
+        _check_servers(setting, url, scheme)
+
+
+def _check_folder(setting: str, url: str) -> None:
+    if not sqlite_folder(url).is_absolute():
+        raise WrongSetting(f"{setting}: expected a path from the root, sqlite:///..., got {url!r}")
+    if not url.partition(":")[2].strip("/"):
+        raise WrongSetting(f"{setting}: {url!r} names no place")
+
+
+def _check_servers(setting: str, url: str, scheme: str) -> None:
+    """Refuse what has no host, or a port that can't be one; Kafka alone may have several of both."""
+    if not url.partition(":")[2].startswith("//"):
+        raise WrongSetting(f"{setting}: expected {scheme}://host:port, got {url!r}")
     try:
-        parts = urlsplit(url)
+        netloc = urlsplit(url).netloc
+        servers = [urlsplit(f"//{server}") for server in (netloc.split(",") if scheme == "kafka" else [netloc])]
+        ports = [server.port for server in servers]
     except ValueError as error:
-        raise WrongSetting(f"{PREFIX}{name.upper()}: {url!r}: {error}") from error
-    if parts.username is not None or parts.password is not None:  # URLs are shown; this one isn't
-        raise WrongSetting(f"{PREFIX}{name.upper()}: no credentials here, they have settings of their own")
-    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-    if parts.scheme not in schemes:
-        raise WrongSetting(f"{PREFIX}{name.upper()}: expected {wanted}..., got {url!r}")
-    if not (parts.netloc or parts.path.strip("/")):
-        raise WrongSetting(f"{PREFIX}{name.upper()}: {url!r} names no place")
-    if parts.scheme == "sqlite" and not sqlite_folder(url).is_absolute():
-        raise WrongSetting(f"{PREFIX}{name.upper()}: expected a path from the root, sqlite:///..., got {url!r}")
+        raise WrongSetting(f"{setting}: {url!r}: {error}") from error
+    if not all(server.hostname for server in servers):
+        raise WrongSetting(f"{setting}: {url!r} names no place")
+    if 0 in ports or any(server.netloc.endswith(":") for server in servers):
+        raise WrongSetting(f"{setting}: {url!r} names no port")

@@ -32,13 +32,13 @@ from adaptors.sqlite_history import SqliteHistory, open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from adaptors.sqlite_writer import Tidying
-from dashboards.live.server import Page, PageSettings
+from dashboards.live.server import NoPort, Page, PageSettings
 from ingest.arrival import Message
 from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter, site_filters
 from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex
-from spineloop.exposition import Exposition
-from spineloop.settings import Settings, WrongSetting, sqlite_folder
+from spineloop.exposition import Exposition, unheard
+from spineloop.settings import Settings, WrongSetting, check_authority, sqlite_folder
 from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
@@ -97,6 +97,9 @@ class Sink(Kept, Protocol):
 
     async def count(self, measurement: str) -> int:
         """Count the points of a measurement."""
+
+    async def reps_since(self, t_ns: int) -> int:
+        """Count the reps from a time on, in ns since 1970."""
 
     async def select(self, measurement: str) -> Sequence[Point]:
         """Return the points of a measurement."""
@@ -213,6 +216,11 @@ def _mqtt_password(settings: Settings) -> bytes | None:
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
     """Trust the clinic's own authority and no other. Raises WrongSetting."""
+    check_authority(settings)
+    return _trusting(settings)
+
+
+def _trusting(settings: Settings) -> ssl.SSLContext | None:
     if not settings.mqtt_ca_file:
         return None
     try:
@@ -225,7 +233,7 @@ def check_files(settings: Settings) -> None:
     """Read every file that the settings name, as the roles will. Raises WrongSetting."""
     settings.policy()
     settings.machine_catalogue()
-    _tls(settings)
+    _trusting(settings)  # with which broker, a command may still decide
 
 
 def machine_connect(settings: Settings) -> Callable[[str, str, bytes], Awaitable[Connection]]:
@@ -397,7 +405,14 @@ def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:
 
 def page_role(shown: Page) -> Role:
     """Make a role of the operator page."""
-    return Role("page", shown.run, lambda: shown.is_ready)
+
+    async def run(stop: asyncio.Event) -> None:
+        try:
+            await shown.run(stop)
+        except NoPort as error:
+            raise unheard("PAGE", error) from error
+
+    return Role("page", run, lambda: shown.is_ready)
 
 
 Run = Callable[[asyncio.Event], Coroutine[Any, Any, None]]

@@ -84,6 +84,10 @@ class SignIn(msgspec.Struct, frozen=True):
     token: str
 
 
+class NoPort(OSError):
+    """Nobody can listen where the page was to be."""
+
+
 class Page:
     """The operator page on one log.
 
@@ -142,12 +146,15 @@ class Page:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set. Raises OSError if the port is taken."""
+        """Serve until `stop` is set. Raises NoPort."""
         runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._settings.host, self._settings.port)
-            await site.start()
+            try:
+                await site.start()
+            except OSError as error:
+                raise NoPort(error.errno, error.strerror) from error
             self.port = runner.addresses[0][1]
             _log.info("page", url=self.url, asks_for_token=self._guard.asks)
             await self._feed.run(stop)

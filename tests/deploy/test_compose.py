@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from loadtest import native, shipped
-from spineloop.settings import Settings
+from spineloop.settings import PLACEHOLDER, Settings, WrongSetting
 
 ROOT = shipped.DEPLOY.parent
 
@@ -38,7 +38,12 @@ ADDRESSES_AND_DATA = {
 
 SESSION_OF_A_KILLED_BROKER = {"broker.session.timeout.ms", "broker.heartbeat.interval.ms"}
 
-VARIABLE = re.compile(r"\$\{(?P<name>\w+)(:-(?P<default>[^}]*))?\}")
+VARIABLE = re.compile(r"\$\{(?P<name>\w+)(:-(?P<default>[^}]*)|:\?(?P<missing>[^}]*))?\}")
+
+COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / "deploy/env.example").read_text(encoding="utf-8")
+OPTIONAL = {"SMTP_PASSWORD"}  # without mail, alerts are on the page
+SECRET = re.compile(r"\w*(PASSWORD|TOKEN)")
 
 SETTING = re.compile(r"(?P<key>[\w.]+)(?:=|\s+)(?P<value>.*)")
 
@@ -84,14 +89,49 @@ def services() -> dict[str, Any]:
     return services
 
 
-def test_docker_compose_accepts_the_file() -> None:
-    done = composed()
-    assert done.returncode == 0, done.stderr
+def variables() -> dict[str, re.Match[str]]:
+    """Return what the compose file takes from .env, by name."""
+    return {match["name"]: match for match in VARIABLE.finditer(COMPOSE)}
 
 
-def test_the_example_names_every_secret_the_file_asks_for() -> None:
+def secrets() -> set[str]:
+    return {name for name in variables() if SECRET.fullmatch(name)} - OPTIONAL
+
+
+def test_docker_compose_accepts_the_file_and_the_example_names_every_secret() -> None:
     done = composed("--env-file", "deploy/env.example")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_variable_is_a_secret_that_must_be_set_or_has_a_default() -> None:
+    assert {name for name, match in variables().items() if match["missing"] == f"set {name} in .env"} == secrets()
+    assert {name for name, match in variables().items() if match["default"] is None} == secrets()
+
+
+def test_the_example_has_every_variable_and_no_secret_that_a_role_would_take() -> None:
+    told = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    assert told.keys() == variables().keys()
+    assert {name for name, value in told.items() if value.startswith(PLACEHOLDER)} == secrets()
+
+
+@pytest.mark.parametrize("secret", sorted(secrets()))
+def test_a_secret_that_is_missing_stops_docker_compose(secret: str, tmp_path: Path) -> None:
+    env = tmp_path / "env"
+    env.write_text(re.sub(rf"^{secret}=.*$", f"{secret}=", EXAMPLE, flags=re.MULTILINE), encoding="utf-8")
+    done = composed("--env-file", str(env))
+    assert done.returncode != 0
+    assert f"set {secret} in .env" in done.stderr
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_refuses_the_secrets_of_the_example(services: Mapping[str, Any], role: str) -> None:
+    told = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
+    environment = {
+        name: VARIABLE.sub(lambda match: told[match["name"]], text)
+        for name, text in services[role]["environment"].items()
+    }
+    with pytest.raises(WrongSetting, match="still begins with replace-me"):
+        Settings.read(environment)
 
 
 def test_the_images_are_the_pinned_ones(services: Mapping[str, Any]) -> None:

@@ -157,9 +157,13 @@ async def _put_letters(folder: Path) -> None:
     beat = codec.encode(Heartbeat(boot_id="b1", seq=0, t_us=5), "json")
     topic, now_ms = "spineloop/v1/demo/site-1/lumbar-01/event", wall_clock_ms()
     old = to_dead_letter(_Heard(topic, beat), Malformed("unknown_type", "no"), now_ms)
-    press = to_dead_letter(_Heard("factory/press/4", b"{}"), Malformed("bad_topic", "not"), now_ms)
+    dotted = to_dead_letter(_Heard(DOTTED, b"{}"), Malformed("bad_topic", "not"), now_ms)
     async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
-        await log.append([old, press])
+        await log.append([old, dotted])
+
+
+DOTTED = "spineloop/v1/demo/site-1/row.4/event"
+"""A topic that the bridge hears, of a machine with a name that is none."""
 
 
 class _Heard(NamedTuple):
@@ -172,10 +176,10 @@ TOLD = (
     ("replay --data", 0, ("the log says the same, byte for byte", "digest ")),
     ("replay --data", 0, ("vl_stop_pct: 20.0 -> 25.0", "decisions differ", "velocity_loss_stop")),
     ("export", 0, ("reps: out/reps.parquet", "sets: out/sets.parquet", "patients: out/patients.parquet")),
-    ("dead-letters list", 0, ("0/0", "2/0", "unknown_type", "bad_topic", "factory/press/4")),
+    ("dead-letters list", 0, ("0/0", "2/0", "unknown_type", "bad_topic", DOTTED)),
     ("dead-letters redrive 0/0", 0, ("1 went back",)),
     ("dead-letters redrive 0/0", 1, ("0/0 refused: it went back already", "0 went back, 1 refused")),
-    ("dead-letters redrive 2/0", 1, ("2/0 refused: it still can't be understood: bad_topic: ", "'factory/press/4'")),
+    ("dead-letters redrive 2/0", 1, ("2/0 refused: it still can't be understood: bad_topic: ", f"'{DOTTED}'")),
 )
 
 

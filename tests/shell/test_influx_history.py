@@ -140,6 +140,14 @@ async def test_a_write_names_database_policy_and_precision_and_logs_in_with_basi
     assert answers.logins == {"Basic " + base64.b64encode(b"any:token").decode()}
 
 
+async def test_reps_are_counted_from_a_time_on_and_by_one_field(answers: Answers) -> None:
+    answers.policies = [[5_000, 12]]
+    async with history_of(answers) as history:
+        assert await history.reps_since(5_000) == 12
+    ((_, _, form),) = answers.requests
+    assert parse_qs(form)["q"] == ['SELECT COUNT("valid") FROM "raw"."rep" WHERE time >= 5000']
+
+
 async def test_nothing_to_write_sends_nothing(answers: Answers) -> None:
     async with history_of(answers) as history:
         assert await history.write([]) == []

@@ -176,6 +176,22 @@ async def test_a_refused_connection_says_who_must_act(reason: mqtt5.ConnAckReaso
     await broker.close()
 
 
+@pytest.mark.parametrize(
+    ("reason", "mend"),
+    [
+        (mqtt5.ConnAckReasonCode.NOT_AUTHORIZED, "check SPINELOOP_MQTT_USERNAME and SPINELOOP_MQTT_PASSWORD$"),
+        (mqtt5.ConnAckReasonCode.BAD_USER_NAME_OR_PASSWORD, "check SPINELOOP_MQTT_USERNAME and "),
+        (mqtt5.ConnAckReasonCode.CLIENT_ID_NOT_VALID, "check SPINELOOP_INGEST_CLIENT_ID, "),
+    ],
+)
+async def test_who_is_not_let_in_is_told_which_settings_to_check(reason: mqtt5.ConnAckReasonCode, mend: str) -> None:
+    broker = HandBroker(mqtt5.ConnAckPacket(reason_code=reason))
+    await broker.listen()
+    with pytest.raises(Refused, match=f"^CONNECT refused: {reason.name}; {mend}"):
+        await connect(broker.url, client_id="c")
+    await broker.close()
+
+
 async def test_a_broker_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     broker = HandBroker(connack=None)
     await broker.listen()

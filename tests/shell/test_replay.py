@@ -285,6 +285,23 @@ async def test_published_are_the_metrics_and_nothing_else_and_the_log_still_says
     assert (found.digest, found.log.differing) == (digest, ())
 
 
+@pytest.mark.parametrize("topic", [TELEMETRY, PATIENT])
+async def test_nothing_is_published_from_a_log_whose_beginning_is_gone(
+    data: Path, spineloop: Spineloop, topic: str
+) -> None:
+    first = trimmed(data, topic, 1, 1)
+    assert first > 0
+    async with reading(data) as log:
+        before = await log.bounds(METRIC)
+    said = await in_thread(spineloop, "replay", "--data", data, "--publish")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"spineloop: nothing is published: {topic} has lost its beginning to retention ")
+    assert f"(partition 1 begins at {first})" in said.err
+    assert said.err.count("\n") == 1
+    async with reading(data) as log:
+        assert await log.bounds(METRIC) == before
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
