@@ -31,13 +31,11 @@ class Hearing:
     ----------
     policy : Policy
         The numbers in force.
-    caps_tul : bool
-        Whether a rule ends a set at 180 s under load.
     """
 
-    def __init__(self, policy: Policy, *, caps_tul: bool) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.now_ms = 0
-        self._policy, self._caps_tul = policy, caps_tul
+        self._policy = policy
         self._machines: dict[str, MachineSeen] = {}
         self._patients: dict[str, PatientSeen] = {}
         self._sessions: dict[str, str] = {}
@@ -178,9 +176,7 @@ class Hearing:
         patient = self.patient(session.patient)
         is_screened = patient is not None and patient.screening == "clear"
         is_open = machine.locked is None and not session.over and not running.is_ended
-        return (
-            self._caps_tul and is_screened and is_open and len(running.valid) >= 3 and not running.is_held(self._policy)
-        )
+        return is_screened and is_open and len(running.valid) >= 3 and not running.is_held(self._policy)
 
     def _symptom(self, machine: MachineSeen, message: SymptomReported) -> None:
         session = machine.session

@@ -12,7 +12,6 @@ from loadtest.campaign.sessions import Life
 from loadtest.campaign.temper import STEADY, UNSTEADY, WILD
 from loadtest.campaign.watch import Watch
 from loadtest.campaign.world import World
-from streams.core.session_rules import SESSION_RULES
 
 SESSIONS = 10
 """Sessions of one world: three to learn, two good ones to earn an increase, and room for what follows."""
@@ -47,7 +46,7 @@ def live(seed: int, sessions: int = SESSIONS, *, is_told: bool = False) -> Seen:
     """
     rng = Random(seed)
     policy = draws.policy(rng)
-    watch = Watch(policy, caps_tul=any(rule.id == "paced_fatigue_stop" for rule in SESSION_RULES))
+    watch = Watch(policy)
     temper = rng.choices((STEADY, UNSTEADY, WILD), weights=(6, 3, 1))[0]
     world = World(policy, watch, rng, slow_plans=temper.slow_plans)
     world.journal = [] if is_told else None

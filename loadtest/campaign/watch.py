@@ -36,6 +36,9 @@ TROUBLE = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
 REFUSES_A_DECREASE = frozenset({"S5", "S8", "S9", "S10", "S13", "S14", "S21", "S23"})
 """What alone may stand against a decrease (S2)."""
 
+LATE_ANSWER_MS = 10_000
+"""How long after its expiry a command may still be answered (S12)."""
+
 
 class Watch:
     """The checker of one world.
@@ -44,14 +47,12 @@ class Watch:
     ----------
     policy : Policy
         The numbers in force.
-    caps_tul : bool
-        Whether a rule ends a set at 180 s under load; until there is one, nobody can break its promise.
     """
 
-    def __init__(self, policy: Policy, *, caps_tul: bool = True) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.found: list[Violation] = []
         self._policy = policy
-        self._hearing = Hearing(policy, caps_tul=caps_tul)
+        self._hearing = Hearing(policy)
         self._values: dict[str, bytes] = {}
         self._closed: set[str] = set()
         self.increases = 0
@@ -263,11 +264,14 @@ class Watch:
         for output in said:
             match output:
                 case Sent(command=command, value=value, is_first=is_first):
+                    if not is_first and command.command_id not in self._values:
+                        self._wrong("S10", f"{command.command_id} was sent again, and never before")
                     if self._values.setdefault(command.command_id, value) != value:
                         self._wrong("S10", f"{command.command_id} has two contents")
                     if not is_first:
                         self._sent_again(machine, command)
-                case CommandClosed(command_id=command_id, outcome=outcome):
+                case CommandClosed(command_id=command_id, outcome=outcome, reason=reason):
+                    self._closing(machine.pending.get(command_id), reason)
                     if outcome != "applied" and machine.session is not None:
                         machine.session.tightened.pop(command_id, None)
                     if command_id in self._closed:
@@ -276,6 +280,13 @@ class Watch:
                     machine.pending.pop(command_id, None)
                 case Notice(name="refused", detail=detail):
                     self._refused(detail)
+
+    def _closing(self, command: Command | None, reason: str) -> None:
+        """S12: nothing counts as unanswered before its answer may have been late, and a STOP never does."""
+        if command is None or reason != "unacknowledged":
+            return
+        if command.action == "stop" or self._hearing.now_ms <= command.expires_ms + LATE_ANSWER_MS:
+            self._wrong("S12", f"{command.command_id} was given up at {self._hearing.now_ms}")
 
     def _sent_again(self, machine: MachineSeen, command: Command) -> None:
         if command.action == "stop":

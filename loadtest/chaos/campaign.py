@@ -19,7 +19,7 @@ from loadtest.chaos.faults import FAULTS, Blow, Strikes, schedule
 from loadtest.chaos.ground import GUESTS, Ground, beside, prepared
 from loadtest.chaos.pages import Page, pages
 from loadtest.chaos.reconcile import Books, Finding, reconciled
-from loadtest.chaos.tally import named_in_history
+from loadtest.chaos.tally import named_in_history, reps_in_history
 from loadtest.clocks import Clocks
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
@@ -210,10 +210,10 @@ async def _balance(ground: Ground, fleet: Fleet[Any], report: Report, told: Prog
     settings, reps = ground.stack.settings(), fleet.ledger.reps_published
     controller, planner = Controller(), Planner(machines=settings.machine_catalogue())
     start_s = time.monotonic()
-    async with oracle.log_of(ground.stack) as log, wiring.open_history(settings) as history:
+    async with oracle.log_of(ground.stack) as log:
 
         async def is_dealt_with() -> bool:
-            in_history = await history.count("rep")
+            in_history = await reps_in_history(ground.stack)
             told(f"everything is whole again; {in_history} of {reps} reps in history", 1.0)
             if in_history < reps and not fleet.unsaid:
                 return False
@@ -274,7 +274,7 @@ async def _until(holds: Callable[[], Awaitable[bool]], report: Report) -> None:
                 try:
                     if await holds():
                         return
-                except Busy as busy:
+                except (Busy, ClientError) as busy:
                     why = f": {busy}"
                 await asyncio.sleep(SETTLE_LOOK_S)
     except TimeoutError:
