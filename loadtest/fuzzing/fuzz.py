@@ -3,6 +3,7 @@
 What has to be so:
 
 - every message ends in the log, as telemetry or as a dead letter; nothing raises, nothing blocks, nothing freezes;
+- it lies under the key of the machine on whose topic it came, and its id begins with that machine;
 - a dead letter is the message, byte for byte, with all headers that say whose it is and why it lies there;
 - a message that was left as it was is no dead letter;
 - of dead letters exactly those go back that can be understood now, once.
@@ -179,6 +180,8 @@ def _check_arrival(account: Account, cases: Sequence[Case], records: Sequence[Ne
     for case, record in zip(expected, records, strict=True):
         if record.value != case.payload:
             account.wrong.append(f"the bytes were changed: {case!r:.300}")
+        if record.key != _key_of(case.topic):
+            account.wrong.append(f"under the key of another, {record.key!r:.80}: {case!r:.300}")
         if record.topic == DEAD_LETTER:
             account.letters[reason_of(record)] += 1
             account.wrong += [f"{what}: {case!r:.300}" for what in lacking(record, "ingest")]
@@ -188,6 +191,21 @@ def _check_arrival(account: Account, cases: Sequence[Case], records: Sequence[Ne
                 account.wrong.append(f"a good message was put aside, {reason_of(record)}: {case!r:.300}")
         else:
             account.taken += 1
+            if not (header(record, "ce_id") or "").startswith(f"{_machine_in(case.topic)}/"):
+                account.wrong.append(f"with the id of another, {header(record, 'ce_id')!r:.80}: {case!r:.300}")
+
+
+def _key_of(topic: str) -> bytes:
+    """Return the key under which what came on a topic has to lie: its machine, or the topic itself if it names none."""
+    try:
+        parse_mqtt(topic)
+    except Malformed:
+        return topic.encode()
+    return _machine_in(topic).encode()
+
+
+def _machine_in(topic: str) -> str:
+    return "/".join(topic.split("/")[2:5])
 
 
 def _is_command(topic: str) -> bool:
@@ -304,7 +322,7 @@ async def _redriven(account: Account, whole: Sequence[Case], aside: Sequence[New
 
 
 def _of_an_older_release(case: Case) -> NewRecord:
-    machine = "/".join(case.topic.split("/")[2:5]).encode()
+    machine = _machine_in(case.topic).encode()
     heard = NewRecord(TELEMETRY, machine, case.payload, wiring.wall_clock_ms(), (("mqtt_topic", case.topic.encode()),))
     return dead_letter(heard, stage="ingest", reason="unknown_type", detail="an older release did not know it")
 

@@ -21,7 +21,7 @@ from loadtest.fuzzing.mutants import Case, mutant
 from streams.core import codec
 from streams.core.controller import Controller
 from streams.core.errors import Malformed
-from streams.core.topics import parse_mqtt
+from streams.core.topics import MachineTopic, parse_mqtt
 
 GOOD = list(islice(fuzz.said(seed=1), 1_500))
 
@@ -87,6 +87,35 @@ def test_a_bridge_that_changes_a_letter_or_leaves_out_why_is_seen(monkeypatch: p
     monkeypatch.setattr(bridges, "to_dead_letter", shortened)
     seen = {one.partition(":")[0] for one in fuzz.run(1_000, seed=7).wrong}
     assert {"the bytes were changed", "a letter without exception.message"} <= seen
+
+
+@pytest.mark.parametrize("part", ["key", "id"])
+def test_a_bridge_that_files_a_message_under_another_machine_is_seen(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = arrival.to_record
+
+    def elsewhere(topic: MachineTopic, message: Any, now_ms: int) -> Any:
+        record = taken(topic, message, now_ms)
+        if part == "key":
+            return msgspec.structs.replace(record, key=record.key[::-1])
+        changed = tuple((name, value[::-1] if name == "ce_id" else value) for name, value in record.headers)
+        return msgspec.structs.replace(record, headers=changed)
+
+    monkeypatch.setattr(bridges, "to_record", elsewhere)
+    found = fuzz.run(500, seed=7).wrong
+    assert any(one.startswith({"key": "under the key", "id": "with the id"}[part] + " of another") for one in found)
+
+
+def test_a_letter_under_another_key_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = arrival.to_dead_letter
+
+    def elsewhere(message: Any, why: Malformed, now_ms: int) -> Any:
+        letter = aside(message, why, now_ms)
+        return msgspec.structs.replace(letter, key=letter.key[::-1])
+
+    monkeypatch.setattr(bridges, "to_dead_letter", elsewhere)
+    assert any(one.startswith("under the key of another") for one in fuzz.run(500, seed=7).wrong)
 
 
 def test_a_good_message_that_is_put_aside_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import pytest
 from msgspec.structs import replace
 
 from loadtest.chaos.pages import Forms, Page, add, digest
@@ -104,11 +105,22 @@ def test_a_command_that_took_effect_twice_is_doubled() -> None:
     assert [each.kind for each in reconciled(told)] == ["doubled"]
 
 
-def test_a_command_that_takes_effect_after_its_expiry_by_true_time_is_stale_whatever_its_machine_believes() -> None:
-    for now_ms, found in ((8_999, ()), (10_000, (Finding("stale", KEY, "c1, 1000 ms too late"),))):
-        told = books(now_ms=now_ms)
-        told.ledger.obey(KEY, a_command(1, expires_ms=9_000))
-        assert reconciled(told) == found
+@pytest.mark.parametrize("late_ms", [0, 1, 1_000])
+def test_a_command_that_takes_effect_at_its_expiry_by_true_time_or_later_is_stale_whatever_its_machine_believes(
+    late_ms: int,
+) -> None:
+    told = books(now_ms=9_000 + late_ms)
+    told.ledger.obey(KEY, a_command(1, expires_ms=9_000))
+    assert reconciled(told) == (Finding("stale", KEY, f"c1, {late_ms} ms too late"),)
+
+
+def test_a_command_that_takes_effect_just_before_its_expiry_is_not_stale_and_a_stop_never_is() -> None:
+    told = books(now_ms=8_999)
+    told.ledger.obey(KEY, a_command(1, expires_ms=9_000))
+    assert reconciled(told) == ()
+    late = books(now_ms=10_000)
+    late.ledger.obey(KEY, replace(a_command(1, expires_ms=9_000), action="stop"))
+    assert reconciled(late) == ()
 
 
 def test_commands_that_take_effect_in_another_order_are_out_of_order() -> None:

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from adaptors.sqlite_file import partition_of
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from streams import checkpoint, partition, reducer
 from streams import engine as engine_module
-from streams import partition, reducer
 from streams.checkpoint import State
 from streams.core.dead_letters import PREFIX
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record, header
-from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, TELEMETRY
+from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, STATE_MAX_BATCH_BYTES, TELEMETRY
 from streams.engine import QUARANTINES, Engine, EngineSettings
 from tests.shell.counts import Counts
 from tests.shell.tally import Tally, told
@@ -29,6 +29,9 @@ from tests.shell.tally import said as said_of
 
 PARTITIONS = 2
 QUICK = EngineSettings(checkpoint_s=0.01)
+
+ONE_KEY_BYTES = 100
+"""Room for the state of one key in a checkpoint, so that there are as many batches as keys, and one of the position."""
 
 
 T = TypeVar("T")
@@ -185,9 +188,13 @@ async def test_e1_a_checkpoint_that_is_written_beside_the_next_slice_holds_nothi
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kills=st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=4))
+@given(
+    kills=st.lists(st.tuples(st.booleans(), st.integers(0, 6)), max_size=4),
+    room=st.sampled_from([STATE_MAX_BATCH_BYTES, ONE_KEY_BYTES]),
+)
+@example(kills=[(False, at) for at in (2, 3, 4, 5)], room=ONE_KEY_BYTES)
 def test_e2_e3_e5_killed_before_or_after_any_write_nothing_is_lost_and_no_effect_differs(
-    tmp_path_factory: pytest.TempPathFactory, kills: list[tuple[bool, int]]
+    tmp_path_factory: pytest.TempPathFactory, kills: list[tuple[bool, int]], room: int
 ) -> None:
     async def story() -> None:
         folder = tmp_path_factory.mktemp("log")
@@ -209,7 +216,9 @@ def test_e2_e3_e5_killed_before_or_after_any_write_nothing_is_lost_and_no_effect
                 (b"m0", b"m1", b"m2"), b"10"
             )
 
-    asyncio.run(story())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "STATE_MAX_BATCH_BYTES", room)
+        asyncio.run(story())
 
 
 async def test_e3_a_late_checkpoint_of_a_replaced_worker_sets_nothing_back_and_is_mended(log: Brittle) -> None:
