@@ -21,6 +21,9 @@ OF_THE_TOPIC = 1
 _UNKNOWN = "Dead"
 """The state of a group that Kafka has never heard of, or has forgotten."""
 
+FAUST_STATES = "-faust-state-changelog"
+"""How the names of the topics end in which Faust keeps the tables of `streams.faust_app`."""
+
 _READS = {group: topic for topic, group in history.GROUPS.items()} | {downlink.STAGE: COMMAND}
 
 
@@ -32,6 +35,18 @@ async def members(bootstrap: str, groups: Collection[str], timeout_s: float = 30
         async with within(timeout_s, "describe groups"):
             await admin.start()
             return [group for group in sorted(groups) if await _state(admin, group) not in {"Empty", _UNKNOWN}]
+    finally:
+        await admin.close()
+
+
+async def states_of_faust(bootstrap: str, timeout_s: float = 30.0) -> list[str]:
+    """Return the topics in which workers on Faust keep states. Raises Busy."""
+    cluster = Cluster(bootstrap=bootstrap, client_id="spineloop-erase", timeout_s=timeout_s)
+    admin = AIOKafkaAdminClient(**cluster.access())
+    try:
+        async with within(timeout_s, "list topics"):
+            await admin.start()
+            return sorted(name for name in await admin.list_topics() if name.endswith(FAUST_STATES))
     finally:
         await admin.close()
 

@@ -141,8 +141,7 @@ async def _at_a_site_of(log: Readable, name: str) -> str | None:
 async def _in_kafka(
     settings: Settings, log: Log, forgetting: Forgetting, *, trim_log: bool
 ) -> tuple[Counter[str], int]:
-    if busy := await wiring.who_is_at_work(settings):
-        raise Failed(f"{' and '.join(busy)} would write from memory what is erased: stop every process of it first")
+    await _check_states_are_ours(settings)
     changed = Counter[str]()
     cuts: Places = {}
     positions: Places = {}
@@ -167,6 +166,15 @@ async def _in_kafka(
                     innocent += before
     await wiring.delete_before(settings, cuts)
     return changed, innocent
+
+
+async def _check_states_are_ours(settings: Settings) -> None:
+    """Refuse while somebody else holds states: in memory, from which they would be written again, or on Faust."""
+    if busy := await wiring.who_is_at_work(settings):
+        raise Failed(f"{' and '.join(busy)} would write from memory what is erased: stop every process of it first")
+    if topics := await wiring.states_of_faust(settings):
+        told = "erasing does not reach states of workers on Faust: go over to the roles, and delete the topic first"
+        raise Failed(f"{' and '.join(topics)}: {told}")
 
 
 def _others(settings: Settings) -> list[str]:

@@ -462,6 +462,11 @@ async def who_is_at_work(settings: Settings) -> list[str]:
     return await kafka_erasure.members(_kafka(settings), [stage.name for stage in stages(settings)])
 
 
+async def states_of_faust(settings: Settings) -> list[str]:
+    """Name the topics in Kafka that hold states of workers on Faust. Raises Busy."""
+    return await kafka_erasure.states_of_faust(_kafka(settings))
+
+
 async def delivered(settings: Settings) -> Mapping[tuple[str, int], int]:
     """Return up to where history and downlink have got in Kafka, the slower one counts. Raises Busy."""
     return await kafka_erasure.committed(_kafka(settings), [*histories.GROUPS.values(), DOWNLINK])

@@ -4,9 +4,12 @@ import asyncio
 import os
 import subprocess
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from adaptors.history import History
 from loadtest import native, stack
@@ -135,6 +138,22 @@ async def test_a_patient_is_erased_from_kafka_and_influxdb_and_nothing_that_can_
             assert unread.returncode == 1
             assert "of the patient there is more in spineloop.patient.v1/" in unread.stderr
             assert (await mentions(log, patient))[PATIENT] == 1
+
+            async with admin_of(kafka) as admin:
+                await admin.create_topics([NewTopic("spineloop-plan-faust-state-changelog", 4, 1)])
+            on_faust = await erase(environment, patient, "--trim-log")
+            assert on_faust.returncode == 1
+            assert "spineloop-plan-faust-state-changelog: erasing does not reach" in on_faust.stderr
+
+
+@asynccontextmanager
+async def admin_of(kafka: native.Server) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.address)
+    await admin.start()
+    try:
+        yield admin
+    finally:
+        await admin.close()
 
 
 async def is_ready(engine: Engine) -> bool:
