@@ -1,28 +1,36 @@
 """Tape: what a simulated fleet says, encoded once and told again and again, each time by a fleet of its own.
 
 To make a message anew costs as much as to measure it, so a fleet that does can't bring a thousand reps a second beside
-everything that has to bear them. Each lap of the tape is of another tenant, so no machine says anything twice.
+everything that has to bear them. Each lap of the tape is of another tenant, and once all have had their turn, of their
+next boots: no machine says anything twice, and there are no more of them than there may be.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from loadtest.bench import stories
+from loadtest.bench.stories import Said
 from loadtest.live_machine import stream_of
 from loadtest.tempo import CYCLE_S
 from spineloop.wiring import wall_clock_ms
 from streams.core import codec
 from streams.core.records import MSGPACK_TYPE, NewRecord, cloud_event
-from streams.core.telemetry import Rep
+from streams.core.telemetry import Presence, Rep, SessionEnded, SessionStarted
 from streams.core.topics import TELEMETRY, Stream, mqtt_topic
 from streams.log import Log
 
 TENANT = "lap-0000"
 """Whose machines are recorded; every lap replaces it by its own number, as long in bytes."""
+
+BOOT = "run-b1"
+"""The boot of each of them that is recorded; replaced likewise."""
+
+TENANTS = 40
+"""With 250 machines each they are 10,000, of which 2,000 reps a second are a rep in 5 s."""
 
 TICK_S = 0.01
 """Pause between two tellings: what is due by then is told together."""
@@ -42,11 +50,10 @@ class Cue(msgspec.Struct, frozen=True):
     is_rep: bool
     at_ms: int
 
-    def at(self, tenant: bytes) -> "Cue":
-        """Let another tenant's machine say it."""
-        text = tenant.decode()
-        machine, name = self.machine.replace(TENANT, text), self.name.replace(TENANT, text)
-        payload = self.payload.replace(TENANT.encode(), tenant)
+    def at(self, tenant: str, boot: str) -> "Cue":
+        """Let another tenant's machine say it, in another boot."""
+        machine, name = self.machine.replace(TENANT, tenant), self.name.replace(TENANT, tenant).replace(BOOT, boot)
+        payload = self.payload.replace(TENANT.encode(), tenant.encode()).replace(BOOT.encode(), boot.encode())
         return Cue(machine, self.stream, name, self.ce_type, payload, self.is_rep, self.at_ms)
 
     def record(self, now_ms: int) -> NewRecord:
@@ -58,16 +65,37 @@ class Cue(msgspec.Struct, frozen=True):
 
 
 def recorded(seed: int, machines: int, reps: int) -> Sequence[Cue]:
-    """Record so many machines until they have done so many reps together."""
+    """Record so many machines until they have done so many reps together; then whoever trains ends the session."""
     cues: list[Cue] = []
+    last: dict[str, Said] = {}
+    training: dict[str, str] = {}
     for said in stories.story(seed, machines, TENANT, spread_s=CYCLE_S):
-        message, is_rep = said.message, isinstance(said.message, Rep)
-        name, kind = codec.message_id(said.machine, message), codec.ce_type(message)
-        cues.append(Cue(said.machine, stream_of(message), name, kind, codec.encode(message), is_rep, said.at_ms))
-        reps -= is_rep
+        cues.append(_cue(said))
+        match said.message:
+            case SessionStarted(session=session):
+                training[said.machine] = session
+            case SessionEnded():
+                training.pop(said.machine, None)
+            case Rep():
+                reps -= 1
+        if not isinstance(said.message, Presence):
+            last[said.machine] = said
         if reps == 0:
             break
-    return cues
+    return [*cues, *(_cue(_end(last[machine], session)) for machine, session in training.items())]
+
+
+def _cue(said: Said) -> Cue:
+    message = said.message
+    name, kind, is_rep = codec.message_id(said.machine, message), codec.ce_type(message), isinstance(message, Rep)
+    return Cue(said.machine, stream_of(message), name, kind, codec.encode(message), is_rep, said.at_ms)
+
+
+def _end(last: Said, session: str) -> Said:
+    """End a session just after a message: a new boot in the middle of it would be a lost link, and a STOP."""
+    told: Any = last.message
+    ended = SessionEnded(boot_id=told.boot_id, seq=told.seq + 1, t_us=told.t_us, session=session)
+    return Said(last.machine, ended, last.at_ms)
 
 
 def laps(cues: Sequence[Cue]) -> Iterator[Cue]:
@@ -82,9 +110,9 @@ def laps(cues: Sequence[Cue]) -> Iterator[Cue]:
     ('lap-0000/site-1/lumbar-01', 'lap-0001/site-1/lumbar-01', True)
     """
     for number in count():
-        tenant = f"lap-{number:04d}".encode()
+        boot, tenant = divmod(number, TENANTS)
         for cue in cues:
-            yield cue.at(tenant)
+            yield cue.at(f"lap-{tenant:04d}", f"b{boot:05d}")
 
 
 Say = Callable[[Sequence[Cue]], Awaitable[None]]
