@@ -69,7 +69,19 @@ def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
         if turn.session is not None and not (change.quantity == "load_N" and load_N is not None):
             _take_over(turn, turn.session, command, change)
     if command.action == "lower_load" and turn.session is not None:
-        turn.change_session(cut_N=turn.session.load_N)
+        _note_cut(turn, turn.session, command)
+
+
+def _note_cut(turn: Turn, session: SessionState, command: Command) -> None:
+    """Remember what is left of the prescribed load; what was taken off a lighter warm-up says nothing of it."""
+    whole_N = (
+        session.cut_N if session.cut_N is not None or session.prescription is None else session.prescription.load_N
+    )
+    slack_N = 0.0 if turn.state.capabilities is None else 0.5 * turn.state.capabilities.load_step_N
+    if whole_N is not None and any(
+        one.quantity == "load_N" and float(one.old) >= whole_N - slack_N for one in command.changes
+    ):
+        turn.change_session(cut_N=session.load_N)
 
 
 def _take_over(turn: Turn, session: SessionState, command: Command, change: Change) -> None:

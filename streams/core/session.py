@@ -171,7 +171,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     tightened : float
         How much of the range rule 5 has taken away in this session, in m or rad.
     cut_N : float or None
-        The load in N or N m that the last decrease of this session left; no set may begin with more.
+        The load in N or N m that decreases of this session have left of the prescribed one; no set may begin with more.
     calibrated : tuple of (float, float) or None
         The pain-free range that the machine was calibrated to at this seat, in m or rad, as the last rep has it.
     work_sets : int

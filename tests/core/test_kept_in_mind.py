@@ -205,6 +205,18 @@ def test_a_set_that_begins_with_what_pain_took_off_is_an_alarm_and_the_next_plan
     assert gym.then_comes() == 270.0
 
 
+def test_what_was_taken_off_a_lighter_set_before_is_no_limit_for_the_prescribed_load() -> None:
+    gym = Watched()
+    gym.train()
+
+    def in_pain() -> None:
+        gym.hurts(4)
+        gym.says(CommandApplied, command_id=gym.commands[-1].command_id, load_N=134.0)
+
+    gym.train(during=in_pain, loads=[150.0, 300.0])
+    assert gym.alarms == []
+
+
 @pytest.mark.parametrize("answer", [CommandRejected, CommandExpired, None])
 def test_an_exercise_that_the_machine_did_not_end_is_an_alarm_and_the_next_pain_ends_it(answer: Any) -> None:
     gym = Watched()
