@@ -122,9 +122,9 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
     before, asked, told = series.settled, series.proposed or series.settled, fact.prescription
     shown = None if told is None else window_of(told)
     is_narrower = overlap(window_of(asked), shown) != window_of(asked)  # the way to a wider range is not gone on (S6)
-    is_there = overlap(window_of(asked), shown) == series.goal
     if told is None or told.id != asked.id or in_pain:
         asked = _eased(before, asked)
+    window = overlap(window_of(asked), shown)
     shown_N = fact.load_N if fact.load_N is not None else before.load_N
     settled = replace(
         asked,
@@ -136,9 +136,9 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
     )
     return replace(
         series,
-        settled=with_window(settled, overlap(window_of(asked), shown)),
+        settled=with_window(settled, window),
         proposed=None,
-        goal=None if is_narrower or is_there else series.goal,
+        goal=None if is_narrower or window == series.goal else series.goal,
         extra_set=series.extra_set or settled.sets > base.sets,
         easing_ms=None,
         eased_ms=series.eased_ms if series.easing_ms is None else series.easing_ms,

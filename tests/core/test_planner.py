@@ -300,6 +300,17 @@ def test_a_wider_range_is_approached_by_5_degrees_a_session_and_never_with_more_
     assert loads == [400.0, 400.0, 405.0]  # what was approached is reached, and progress goes on
 
 
+def test_a_wider_range_that_was_reached_in_pain_is_still_approached_once_that_is_over() -> None:
+    patient = a_trained_patient()
+    patient.edit(replace(BASE, window_hi=0.95))
+    command = patient.plan()
+    assert command.prescription is not None
+    assert command.prescription.window_hi == 0.95
+    patient.train(prescription=command.prescription, pain_max=3)
+    widths = [one.window_hi for _ in range(4) if (one := patient.comes(2).prescription) is not None]
+    assert (widths[0], widths[-1]) == (0.9, 0.95)
+
+
 def test_a_range_that_pain_tightened_stays_tight() -> None:
     patient = a_trained_patient()
     patient.edit(replace(BASE, window_hi=1.05))
