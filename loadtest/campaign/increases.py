@@ -78,7 +78,7 @@ def range_(scene: Scene) -> Iterator[str]:
         return
     if not series.is_widening:
         yield f"{', '.join(wider)} wider than anybody asked for"
-    if "load_N" in scene.raised:
+    if "load_N" in scene.raised or series.is_heavier:
         yield "range and load rise together"
     by = sum(abs((wanted[name] or 0.0) - (in_force[name] or 0.0)) for name in wider)
     if by > _range_step(base, machine) + 1e-5:

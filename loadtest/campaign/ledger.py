@@ -122,7 +122,8 @@ class SessionSeen:
 class SeriesSeen:
     """One exercise, side, setting and intent of a patient: what is in force, and how the sessions went.
 
-    `edited` says that nothing was prescribed since the clinician's last word, which therefore stands.
+    `edited` says that nothing was prescribed since the clinician's last word, which therefore stands, and `is_heavier`
+    that this word raised the load and nobody has trained with it yet.
     """
 
     def __init__(self, settled: Values) -> None:
@@ -130,6 +131,7 @@ class SeriesSeen:
         self.proposed: Values | None = None
         self.edited = True
         self.is_widening = False
+        self.is_heavier = False
         self.week: list[tuple[int, float]] = []
         self.sessions = 0
         self.clean = 0
@@ -186,6 +188,8 @@ class PlanSeen:
             wanted = values_of(self.base)
             narrow = wanted if series.trained_ms is None else _within(wanted, series.settled)
             series.is_widening = narrow != wanted
+            more = self.base.load_N > (series.in_force["load_N"] or 0.0)
+            series.is_heavier = series.trained_ms is not None and (series.is_heavier or more)
             series.settled, series.proposed, series.edited, series.week = narrow, None, True, []
 
 
@@ -285,6 +289,8 @@ def _settle(series: SeriesSeen, session: SessionSeen) -> None:
     shown_N = session.held["load_N"]
     was_N = series.settled["load_N"]
     settled["load_N"] = min(asked["load_N"] or 0.0, (was_N if shown_N is None else shown_N) or 0.0)
+    if session.valid_reps:
+        series.is_heavier = False
     narrowed = _within(settled, session.window)
     if narrowed != settled:
         series.is_widening = False

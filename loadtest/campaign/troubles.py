@@ -78,7 +78,9 @@ def new_order(floor: Floor) -> None:
         case 1:
             floor.edit(visit, guarded=rng.random() < 0.5, reps_max=rng.choice((None, 5, 12)))
         case 2:
-            wider = replace(old, window_lo=(old.window_lo or 0.0) - 0.2, window_hi=(old.window_hi or 1.0) + 0.2)
+            load_N = round(old.load_N * rng.choice((1.0, 1.1)), 1)
+            lo, hi = (old.window_lo or 0.0) - 0.2, (old.window_hi or 1.0) + 0.2
+            wider = replace(old, load_N=load_N, window_lo=lo, window_hi=hi)
             floor.edit(visit, prescription=wider)
         case 3:
             floor.edit(visit, prescription=draws.absurd(rng, old), load_cap_N=rng.choice((None, 0.0, 50_000.0)))

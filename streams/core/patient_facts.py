@@ -73,6 +73,7 @@ def _renewed(series: Series, base: Prescription) -> Series:
         proposed=None,
         edited=True,
         goal=None if narrowed == wanted else wanted,
+        heavier=series.trained_ms is not None and (series.heavier or base.load_N > series.load_N),
         past=(),
         pain_session=None,
         week=(),

@@ -54,7 +54,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     session has yet to show, by its id, what became of it. `edited` says that no prescription followed the last edit.
     `goal` is a wider window that a clinician set and that is being approached. `sessions` counts for the learning
     phase, `clean` for S7. `pain_session` still asks for its cut (rule 1), `paid` has had it. `week` holds prescribed
-    loads with their times in ms.
+    loads with their times in ms. `heavier` says that a clinician raised the load and nobody has trained with it yet.
     """
 
     settings: str
@@ -76,6 +76,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     baseline: Baseline | None = None
     model: Model | None = None
     paid: str | None = None
+    heavier: bool = False
 
     @property
     def load_N(self) -> float:  # noqa: N802 - SI symbols keep their case

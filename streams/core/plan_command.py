@@ -38,10 +38,13 @@ def in_force(situation: PlanSituation) -> Prescription:
 
 
 def _approach(series: Series, situation: PlanSituation) -> Window | None:
-    """Go from the settled window towards a clinician's wider one, 5 degrees at most in all; not after trouble (S7)."""
+    """Go from the settled window towards a clinician's wider one, 5 degrees at most in all.
+
+    Not after trouble (S7), and not in the session in which the clinician's own edit raises the load (S6).
+    """
     last, goal, machine = window_of(series.settled), series.goal, situation.request.capabilities
     is_proved = series.trained_ms is None or series.clean >= CLEAN_SESSIONS  # an edit does not make trouble undone
-    if last is None or goal is None or machine is None or not is_proved:
+    if last is None or goal is None or machine is None or series.heavier or not is_proved:
         return last
     step = math.radians(WIDEN_DEG) if machine.position_unit == "rad" else (goal[1] - goal[0]) * WIDEN_PCT / 100.0
     below, above = max(last[0] - goal[0], 0.0), max(goal[1] - last[1], 0.0)

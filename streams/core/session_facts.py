@@ -122,7 +122,8 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
     before, asked, told = series.settled, series.proposed or series.settled, fact.prescription
     shown = None if told is None else window_of(told)
     is_narrower = overlap(window_of(asked), shown) != window_of(asked)  # the way to a wider range is not gone on (S6)
-    if told is None or told.id != asked.id or in_pain:
+    is_taken_up = told is not None and told.id == asked.id
+    if not is_taken_up or in_pain:
         asked = _eased(before, asked)
     window = overlap(window_of(asked), shown)
     shown_N = fact.load_N if fact.load_N is not None else before.load_N
@@ -140,6 +141,7 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
         proposed=None,
         goal=None if is_narrower or window == series.goal else series.goal,
         extra_set=series.extra_set or settled.sets > base.sets,
+        heavier=series.heavier and not (is_taken_up and fact.valid_reps),
         easing_ms=None,
         eased_ms=series.eased_ms if series.easing_ms is None else series.easing_ms,
     )

@@ -300,6 +300,26 @@ def test_a_wider_range_is_approached_by_5_degrees_a_session_and_never_with_more_
     assert loads == [400.0, 400.0, 405.0]  # what was approached is reached, and progress goes on
 
 
+def test_an_edit_with_more_load_and_a_wider_range_gives_the_load_first_and_the_range_from_the_next_session_on() -> None:
+    patient = a_trained_patient()
+    patient.edit(replace(BASE, load_N=440.0, window_hi=1.05))
+    plans = [one for _ in range(4) if (one := patient.comes(2).prescription) is not None]
+    assert [one.load_N for one in plans] == [440.0, 440.0, 440.0, 445.0]
+    step = math.radians(5)
+    assert [one.window_hi for one in plans] == [0.9, *(pytest.approx(one) for one in (0.9 + step, 1.05, 1.05))]
+
+
+def test_more_load_on_the_way_to_a_wider_range_lets_the_range_wait_until_somebody_has_trained_with_it() -> None:
+    patient = a_trained_patient()
+    patient.edit(replace(BASE, window_hi=1.05))
+    assert patient.comes(2).prescription is not None
+    patient.edit(replace(BASE, load_N=440.0, window_hi=1.05))
+    patient.plan()  # planned for, and nobody came
+    reached = 0.9 + math.radians(5)
+    plans = [one for _ in range(2) if (one := patient.comes(2).prescription) is not None]
+    assert [(one.load_N, one.window_hi) for one in plans] == [(440.0, pytest.approx(reached)), (440.0, 1.05)]
+
+
 def test_a_wider_range_that_was_reached_in_pain_is_still_approached_once_that_is_over() -> None:
     patient = a_trained_patient()
     patient.edit(replace(BASE, window_hi=0.95))

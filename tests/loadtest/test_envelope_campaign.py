@@ -179,7 +179,7 @@ def scene(command: Command, **knows: Any) -> Scene:
     series.was_troubled = knows.get("troubled", True)
     series.trained_ms = NOW_MS - round(knows.get("days", 2.0) * DAY_MS)
     series.week = [(NOW_MS - DAY_MS, knows.get("week_N", 400.0))]
-    series.is_widening = knows.get("widening", False)
+    series.is_widening, series.is_heavier = knows.get("widening", False), knows.get("heavier", False)
     series.unknown = knows.get("unknown", [(), ()])
     return Scene(command, machine, patient, NOW_MS, DEFAULT)
 
@@ -228,6 +228,12 @@ CASES: tuple[tuple[str, str, Command, dict[str, Any]], ...] = (
         "range and load together",
         raised(prescription=replace(ORDER, load_N=405.0, window_hi=0.95)),
         {"widening": True, "base": WIDEST},
+    ),
+    (
+        "S6",
+        "a wider range together with the heavier load of a clinician's edit",
+        seated(prescription=WIDER),
+        {"widening": True, "base": WIDEST, "heavier": True},
     ),
     (
         "S6",
