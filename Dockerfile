@@ -3,10 +3,10 @@ FROM python:3.11-slim AS build
 RUN python -m venv /opt/spineloop
 ENV PATH=/opt/spineloop/bin:$PATH
 # The dependencies alone first: their layer lasts until the lock file changes.
-COPY requirements.lock /src/
-RUN pip install --no-cache-dir --require-hashes -r /src/requirements.lock
+COPY requirements.lock requirements-build.lock /src/
+RUN pip install --no-cache-dir --require-hashes -r /src/requirements.lock -r /src/requirements-build.lock
 COPY . /src
-RUN pip install --no-cache-dir --no-deps /src
+RUN pip install --no-cache-dir --no-deps --no-build-isolation /src && pip uninstall --yes setuptools
 
 FROM python:3.11-slim
 COPY --from=build /opt/spineloop /opt/spineloop

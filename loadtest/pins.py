@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
@@ -17,8 +18,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-LOCKS: Mapping[str, tuple[str, ...]] = {"requirements.lock": (), "requirements-dev.lock": ("dev",)}
-"""Each lock file, and the extras of pyproject.toml that are in it."""
+BUILD, RUN, TESTED = "requirements-build.lock", "requirements.lock", "requirements-dev.lock"
+LOCKS: Mapping[str, tuple[str, ...]] = {BUILD: (), RUN: (), TESTED: ("dev", "bench")}
+"""Each lock file, and the extras of pyproject.toml that are in it. The first has what builds our own package."""
 
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 _OTHER_SOURCE = re.compile(
@@ -46,23 +48,31 @@ def findings(pyproject: str, locks: Mapping[str, str], installed: Mapping[str, s
     installed : mapping of str to str
         Versions that this environment has.
     """
-    project = tomllib.loads(pyproject)["project"]
+    told = tomllib.loads(pyproject)
     found, pinned = list[str](), dict[str, dict[str, Pin]]()
     for file, text in locks.items():
         pins, wrong = read(text)
         pinned[file] = {pin.name: pin for pin in pins}
         found += [f"{file}: {one}" for one in wrong]
-        wanted = [
-            *project["dependencies"],
-            *(line for e in LOCKS[file] for line in project["optional-dependencies"][e]),
-        ]
-        found += [f"{file}: {one}" for one in unmet(wanted, pinned[file])]
-    found += _disagreements(pinned)
-    for pin in pinned["requirements-dev.lock"].values():
+        found += [f"{file}: {one}" for one in unmet(_wanted(told, file), pinned[file])]
+    found += [one for file in (BUILD, RUN) for one in _disagreements(file, pinned)]
+    for pin in pinned[TESTED].values():
         here = installed.get(pin.name, pin.version)
         if Version(here) != Version(pin.version):
             found.append(f"{pin.name} is {here} here and {pin.version} in the lock: run scripts/venv --dev")
     return found
+
+
+def _wanted(pyproject: Mapping[str, Any], file: str) -> Sequence[str]:
+    """Return the requirements that a lock file has to meet."""
+    if file == BUILD:
+        building: Sequence[str] = pyproject["build-system"]["requires"]
+        return building
+    project = pyproject["project"]
+    return [
+        *project["dependencies"],
+        *(line for extra in LOCKS[file] for line in project["optional-dependencies"][extra]),
+    ]
 
 
 def read(lock: str) -> tuple[list[Pin], list[str]]:
@@ -115,12 +125,12 @@ def unmet(wanted: Sequence[str], pinned: Mapping[str, Pin]) -> list[str]:
     return wrong
 
 
-def _disagreements(pinned: Mapping[str, Mapping[str, Pin]]) -> list[str]:
-    """Compare the two: what is run has to be what is tested."""
-    run, tested = pinned["requirements.lock"], pinned["requirements-dev.lock"]
+def _disagreements(file: str, pinned: Mapping[str, Mapping[str, Pin]]) -> list[str]:
+    """Compare a lock file with that of development: what is run has to be what is tested."""
+    tested = pinned[TESTED]
     return [
-        f"{name} is {pin.version} in requirements.lock and {other.version if other else 'not'} in the other"
-        for name, pin in run.items()
+        f"{name} is {pin.version} in {file} and {other.version if other else 'not'} in {TESTED}"
+        for name, pin in pinned[file].items()
         if (other := tested.get(name)) is None or other.version != pin.version
     ]
 
