@@ -4,6 +4,7 @@ A set is searched as a whole, with the window of the whole set. Each excursion i
 a `Rep`, so that `measure` computes the same numbers from a recording as from a live stream.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from streams.core.measure import Measured, measure
 from streams.core.oddities import Notice
 from streams.core.ragged import BoolArray, FloatArray
 from streams.core.recording import LARGEST, UNNAMED, Columns, Protocol, Uniform, on_uniform_clock
-from streams.core.segmentation import FULL_AT, HOLD_SPEED, MIN_HOLD, OPEN_AT, REST_SPEED, segment
+from streams.core.segmentation import FULL_AT, HOLD_SPEED, MIN_HOLD, OF_NOTE, OPEN_AT, REST_SPEED, segment
 from streams.core.signals import FS_HZ, FULL_SCALE, MIN_FS_HZ, NO_SAMPLE
 from streams.core.stamps import runs
 from streams.core.telemetry import PositionUnit, Prescription, Rep, Side
@@ -187,7 +188,8 @@ def fitting_scale(x: FloatArray, limit: float | None = None) -> float:
     fitting = [step for step in _STEPS if largest < (FULL_SCALE - 0.5) * step]
     for step in fitting:
         counts = x / step
-        if largest and np.abs(counts - np.rint(counts)).max(initial=0.0) <= _OF_A_COUNT:
+        is_one = step <= largest * (1.0 + _OF_A_COUNT)  # nothing is a whole count of any step
+        if is_one and np.abs(counts - np.rint(counts)).max(initial=0.0) <= _OF_A_COUNT:
             return step
     return fitting[-1] if largest else 1e-4
 
@@ -271,18 +273,24 @@ def _rests(speed: FloatArray, opened: int, closed: int, within: tuple[int, int],
 
 
 def _message(start: int, end: int, at: int, places: Sequence[tuple[int, int]], n: int) -> tuple[int, int]:
-    """Add context, but never so much that a neighbour would be the longer excursion in the message."""
+    """Add context, but never so much that `segment` would take a neighbour for what the message is about.
+
+    That is, one that is longer; one of note behind it that closes; and one of note before it, if it does not close.
+    """
     opened, closed = places[at]
     share = max(closed - opened - 2, 0)
+    of_note = max(math.floor(OF_NOTE * (closed - opened)) - 2, 0)
+    before = share if closed < n else of_note
     first, stop = max(start - CONTEXT, 0), min(end + CONTEXT + 1, n)
     for its_opened, its_closed in reversed(places[:at]):
         if its_closed <= first:
             break
-        first = max(first, its_closed - share) if its_closed - max(its_opened, first) > share else first
+        first = max(first, its_closed - before) if its_closed - max(its_opened, first) > before else first
     for its_opened, its_closed in places[at + 1 :]:
         if its_opened >= stop:
             break
-        stop = min(stop, its_opened + share) if min(its_closed, stop) - its_opened > share else stop
+        if its_closed - its_opened > of_note:
+            stop = min(stop, its_opened + share, its_closed - 2)
     return min(first, opened), max(stop, min(closed + 1, n))
 
 

@@ -83,7 +83,8 @@ def peak_velocity(reps: Phases) -> Column:
 def mean_propulsive_velocity(reps: Phases) -> Column:
     """Mean velocity while the patient pushes at least 5 % of the set load, in m/s or rad/s (motor and cam machines)."""
     phase = reps.concentric
-    pushes = reps.concentric_force >= phase.spread(UNLOADED * reps.signals.load)
+    load = reps.signals.load
+    pushes = reps.concentric_force >= phase.spread(np.where(load > 0.0, UNLOADED * load, -np.inf))
     mean, is_none = phase.mean_where(reps.concentric_velocity, pushes)
     return mean, {"no_movement": is_none}
 

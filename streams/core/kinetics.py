@@ -72,9 +72,11 @@ def _step(x: FloatArray, at: IntArray) -> FloatArray:
 
 
 def _mean_of_side(reps: Phases, side: Channel) -> tuple[FloatArray, BoolArray]:
-    """Return the mean concentric force of one side, NaN without a load cell, and whether more than 50 ms lack."""
+    """Return the mean concentric force of one side, NaN without a load cell, and whether 50 ms of the rep lack."""
     mean, is_broken = np.full(len(reps.start), np.nan), np.zeros(len(reps.start), np.bool_)
     if side.row.size:
         phase = Slices(reps.start[side.row], reps.top[side.row], side.x.shape[1])
-        mean[side.row], is_broken[side.row] = phase.mean(phase.of(side.x)), side.is_broken
+        mean[side.row] = phase.mean(phase.of(side.x))
+        row, first, last, _ = side.gaps
+        is_broken[row[(last >= reps.start[row]) & (first <= reps.end[row])]] = True
     return mean, is_broken

@@ -54,6 +54,9 @@ UNLOADED = 0.05
 MIN_COUNTS = 20
 """Smallest range of a message without a prescribed window, in counts: less is noise, not movement [default]."""
 
+OF_NOTE = 0.5
+"""Share of the longest excursion of a message from which on another one may be the rep that it is about [default]."""
+
 MAX_CROSSINGS = 2
 """Crossings of the middle of the window in one excursion; more are two movements in one."""
 
@@ -138,7 +141,7 @@ class _Window(NamedTuple):
 
 
 class _Excursion(NamedTuple):
-    """The longest stretch above `OPEN_AT` of each message, [opened, closed), and where any stretch opens and closes."""
+    """The stretch above `OPEN_AT` that a message is about, [opened, closed), and where any stretch opens and closes."""
 
     found: BoolArray
     opened: IntArray
@@ -149,9 +152,9 @@ class _Excursion(NamedTuple):
 
 
 def segment(signals: Signals) -> Phases:
-    """Find the phases of the longest excursion in each message, and judge them."""
+    """Find the phases of the excursion that each message is about, and judge them."""
     window = _window(signals)
-    excursion = _longest(signals, window)
+    excursion = _excursion(signals, window)
     v = velocity(signals.position, signals.n)
     limits = _limits(signals, v, window, excursion)
     start, top, turn, end = limits.start, limits.top, limits.turn, limits.end
@@ -162,7 +165,8 @@ def segment(signals: Signals) -> Phases:
     wrong_sign, wrong_scale = device_velocity.mismatch(signals, v)
     rom = ragged.at(signals.position, top) - ragged.at(signals.position, start)
     is_small = (excursion.peak < window.bottom + FULL_AT * window.width) & (np.abs(rom) < MIN_ROM * window.width)
-    unloaded = ragged.largest(signals.force, start, top) < UNLOADED * signals.load
+    pushed = ragged.largest(signals.force, start, top)
+    unloaded = (signals.load > 0.0) & (pushed < UNLOADED * signals.load)  # a load of 0 is an unknown one
     invalid = {
         "gap_over_100ms": lost,
         "below_min_rom": (judged & is_small) | ~(excursion.found | upside_down),
@@ -225,19 +229,26 @@ def _window(signals: Signals) -> _Window:
     )
 
 
-def _longest(signals: Signals, window: _Window) -> _Excursion:
+def _excursion(signals: Signals, window: _Window) -> _Excursion:
+    """Find the excursion that a message is about: context may hold the rep before, and the beginning of the next one.
+
+    It is the one in which the machine saw the concentric end, if it says so; else, of those that are not much shorter
+    than the longest, the last one that closes, because a message ends soon after its own rep.
+    """
     x, n = signals.position, signals.n
     above = x >= (window.bottom + OPEN_AT * window.width)[:, None]
     edges = ragged.changes(above)  # the last column is empty: all stretches close
-    opens, closes = edges[::2], edges[1::2]
-    order = np.lexsort((-opens, closes - opens))  # of several in one row the longest, and then the first, is put last
-    row = opens[order] // x.shape[1]
-    opened, closed, found = np.zeros_like(n), np.zeros_like(n), np.zeros(len(n), np.bool_)
-    found[row] = True
-    opened[row] = opens[order] - row * x.shape[1]
-    closed[row] = closes[order] - row * x.shape[1]
+    row = edges[::2] // x.shape[1]
+    opens, closes = edges[::2] - row * x.shape[1], edges[1::2] - row * x.shape[1]
+    opened, closed, found, longest = np.zeros_like(n), np.zeros_like(n), np.zeros(len(n), np.bool_), np.zeros_like(n)
+    np.maximum.at(longest, row, closes - opens)
+    is_of_note, told = closes - opens >= OF_NOTE * longest[row], signals.marks[row]
+    is_told = (told[:, 0] < told[:, 1]) & (told[:, 1] >= opens) & (told[:, 1] < closes)
+    order = np.lexsort((opens, closes < n[row], is_of_note, is_told))  # of each row the one that is put last counts
+    row = row[order]
+    found[row], opened[row], closed[row] = True, opens[order], closes[order]
     peak = ragged.largest(x, opened, closed)
-    return _Excursion(found, opened, closed, Marked(opens, x.shape), Marked(closes, x.shape), peak)
+    return _Excursion(found, opened, closed, Marked(edges[::2], x.shape), Marked(edges[1::2], x.shape), peak)
 
 
 class _Limits(NamedTuple):

@@ -68,12 +68,12 @@ class Gaps(NamedTuple):
 class Channel(NamedTuple):
     """A channel that few reps have: their rows, it itself at 100 Hz and filtered, and where more than 50 ms lack.
 
-    `row` and `is_broken` have shape (Q,), `x` has shape (Q, W).
+    `row` has shape (Q,), `x` has shape (Q, W).
     """
 
     row: IntArray
     x: FloatArray
-    is_broken: BoolArray
+    gaps: Gaps
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,25 +295,36 @@ def _channel(
     counts = _counts([channel for channel in channels if channel is not None], int(n[row].max()))
     x = counts.astype(np.float64)
     missing = counts == NO_SAMPLE
-    is_broken, is_there = np.zeros(len(row), np.bool_), np.ones(len(row), np.bool_)
+    is_there, holes = np.ones(len(row), np.bool_), []
     for place in np.flatnonzero(missing.any(axis=1)):
         lost = missing[place, : n[row[place]]]
         _interpolate(x[place, : len(lost)], lost)
-        is_broken[place] = _longest_run(lost) * FS_HZ > _SHORT_GAP * fs_hz
+        holes.append(_holes(rows[place], lost))
         is_there[place] = not lost.all()
     x *= np.array([scale(reps[index]) for index in rows])[:, None]
     x, n_100_hz = _resampled(x, n[row], fs_hz)
     saturated[row] = _saturated(counts)
-    return Channel(row[is_there], _filtered(x, n_100_hz)[is_there], is_broken[is_there]), saturated
+    return Channel(row[is_there], _filtered(x, n_100_hz)[is_there], _gaps(holes, fs_hz)), saturated
 
 
-def _longest_run(mask: BoolArray) -> int:
-    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-    return int(np.max(edges[1::2] - edges[::2], initial=0))
-
-
-_NO_CHANNEL = Channel(np.zeros(0, np.int64), np.zeros((0, 1)), np.zeros(0, np.bool_))
 _NO_GAPS = Gaps(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0, np.bool_))
+_NO_CHANNEL = Channel(np.zeros(0, np.int64), np.zeros((0, 1)), _NO_GAPS)
+
+
+def _holes(row: int, lost: BoolArray) -> IntArray:
+    """Return the runs of missing samples of one row: the row, the first sample of each, and the one behind it."""
+    edges = np.flatnonzero(np.diff(lost, prepend=False, append=False))
+    return np.insert(edges.reshape(-1, 2), 0, row, axis=1)
+
+
+def _gaps(holes: Sequence[IntArray], fs_hz: float) -> Gaps:
+    if not holes:
+        return _NO_GAPS
+    row, first, stop = np.concatenate(holes).T
+    length = (stop - first) * FS_HZ
+    noted = length > _SHORT_GAP * fs_hz
+    scale, is_long = FS_HZ / fs_hz, length > _LONG_GAP * fs_hz
+    return Gaps(row[noted], first[noted] * scale, (stop[noted] - 1) * scale, is_long[noted])
 
 
 def _fill(x: FloatArray, missing: BoolArray, n: IntArray, fs_hz: float) -> tuple[BoolArray, Gaps]:
@@ -323,18 +334,13 @@ def _fill(x: FloatArray, missing: BoolArray, n: IntArray, fs_hz: float) -> tuple
     """
     has_force = np.ones(len(n), np.bool_)
     holes = []
-    for row in np.flatnonzero(missing.reshape(2, len(n), -1).any(axis=(0, 2))):
+    for row in np.flatnonzero(missing.reshape(2, len(n), -1).any(axis=(0, 2))).tolist():
         position, force = missing[row, : n[row]], missing[len(n) + row, : n[row]]
         has_force[row] = not force.all()
         _interpolate(x[row, : n[row]], position)
         _interpolate(x[len(n) + row, : n[row]], force)
-        edges = np.flatnonzero(np.diff(position | (force & has_force[row]), prepend=False, append=False))
-        holes.append(np.insert(edges.reshape(-1, 2), 0, row, axis=1))
-    row, first, stop = np.concatenate(holes).T
-    length = (stop - first) * FS_HZ
-    noted = length > _SHORT_GAP * fs_hz
-    scale, is_long = FS_HZ / fs_hz, length > _LONG_GAP * fs_hz
-    return has_force, Gaps(row[noted], first[noted] * scale, (stop[noted] - 1) * scale, is_long[noted])
+        holes.append(_holes(row, position | (force & has_force[row])))
+    return has_force, _gaps(holes, fs_hz)
 
 
 def _interpolate(x: FloatArray, missing: BoolArray) -> None:

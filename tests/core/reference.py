@@ -294,7 +294,15 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
         if any(length > 10 for _, _, length in gaps):
             reasons.add("gap_over_100ms")
         return Answer(reasons, {}, {}, None)
-    o, c = max(found, key=lambda run: (run[1] - run[0], -run[0]))
+    longest = max(b - a for a, b in found)
+    said = None if rep.marks is None else [mark * 100 / rep.fs_hz for mark in rep.marks]
+
+    def claim(run: tuple[int, int]) -> tuple[bool, bool, bool, int]:
+        a, b = run
+        is_said = said is not None and said[0] < said[1] and a <= said[1] < b
+        return is_said, 2 * (b - a) >= longest, b < n, a
+
+    o, c = max(found, key=claim)
     y_peak = max(y[o:c])
     v_hold = max(0.02 * max(abs(value) for value in v[o:c]), 3 * sigma_v(rep.position_scale))
 
@@ -347,7 +355,7 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
             reasons.add("below_min_rom")
         if top - start < 20 or end - turn < 20:
             reasons.add("too_short")
-        if has_force and all(value < 0.05 * rep.load_N for value in f[start : max(top, start + 1)]):
+        if has_force and rep.load_N and all(value < 0.05 * rep.load_N for value in f[start : max(top, start + 1)]):
             reasons.add("unloaded")
         if end - start > 3000:
             reasons.add("too_long")
@@ -420,7 +428,7 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
     put("peak_velocity", max(con), **derived)
     put("peak_force", peak, **cell)
     put("mean_force", mean, **cell)
-    pushing = [v[k] for k in range(start, top) if f[k] >= 0.05 * rep.load_N]
+    pushing = [v[k] for k in range(start, top) if not rep.load_N or f[k] >= 0.05 * rep.load_N]
     put("mean_propulsive_velocity", sum(pushing) / len(pushing) if pushing else "no_movement", **derived, **cell)
     push = [max(value, 0.0) for value in f]
     work = sum((push[k] + push[k + 1]) / 2 * (x[k + 1] - x[k]) for k in range(start, top))
@@ -460,13 +468,13 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
     near = [abs(v[k]) for k in range(turn, end) if x[k] <= x[end] + 0.2 * (x[turn] - x[end])]
     average = sum(abs(value) for value in ecc) / len(ecc)
     put("eccentric_drop", max(near) / average if near else "no_movement", **derived)
-    put("symmetry_index_pct", symmetry(rep, sides, slice(start, top)))
+    put("symmetry_index_pct", symmetry(rep, sides, slice(start, top), end))
     curve = force_over_position(x, f, start, top) if has_force else None
     torques = torque_by_bin(x[start:top], f[start:top]) if has_force and rep.position_unit == "rad" else None
     return Answer(reasons, values, undefined, (start, top, turn, end), curve, torques, off_s)
 
 
-def symmetry(rep: Rep, sides: dict[str, list[int]], concentric: slice) -> float | str:
+def symmetry(rep: Rep, sides: dict[str, list[int]], concentric: slice, end: int) -> float | str:
     """Compare both sides, 3.12."""
     means = []
     for counts in (sides.get("left"), sides.get("right")):
@@ -475,8 +483,9 @@ def symmetry(rep: Rep, sides: dict[str, list[int]], concentric: slice) -> float 
         force = [count * rep.force_scale_N * rep.force_sign for count in filled(counts)]
         phase = zero_lag(at_100_hz(force, rep.fs_hz))[concentric]
         means.append(sum(phase) / len(phase))
-    longest = max(b - a for counts in sides.values() for a, b in [(0, 0), *holes([c == HOLE for c in counts])])
-    if longest * 100 > 5 * rep.fs_hz:
-        return "gap"
+    for a, b in [hole for counts in sides.values() for hole in holes([count == HOLE for count in counts])]:
+        is_inside = (b - 1) * 100 / rep.fs_hz >= concentric.start and a * 100 / rep.fs_hz <= end
+        if is_inside and (b - a) * 100 > 5 * rep.fs_hz:
+            return "gap"
     left, right = means
     return 200 * (right - left) / (right + left) if right + left > 1e-12 else "zero_denominator"

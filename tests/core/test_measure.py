@@ -15,7 +15,7 @@ from streams.core.catalogue import METRICS, OF_REPS, metric
 from streams.core.measure import FLAGS, FLAGS_IN_ORDER, INVALID, INVALID_IN_ORDER, Measured, is_accepted, measure
 from streams.core.telemetry import Rep
 from tests.core import reference
-from tests.core.movements import LOAD_N, SCALE, Array, counts, message, ordered, path, reps
+from tests.core.movements import LOAD_N, SCALE, SCALE_N, Array, counts, message, ordered, path, reps
 
 ANY_RATE = (100.0, 100.0, 50.0, 75.0, 128.0, 1000.0, 40.0)
 NAMES = [row.name for row in OF_REPS]
@@ -191,6 +191,19 @@ def test_flags_leave_a_rep_its_numbers_but_not_its_place_among_references() -> N
     assert reasons(path(), prescription=ordered(concentric_s=2.0), intent="max") == ()
     assert reasons(path(), warm_up=True) == ("warm_up",)
     assert reasons(path(before_s=0.2), warm_up=True) == ("no_context", "warm_up")
+
+
+@pytest.mark.parametrize(("hole", "expected"), [((5, 12), 12.5), ((120, 126), None), ((120, 125), 12.5)])
+def test_a_hole_in_the_load_cell_of_one_side_counts_only_within_the_rep(
+    hole: tuple[int, int], expected: float | None
+) -> None:
+    x = path(before_s=1.0)
+    left, right = np.full(len(x), 150.0), np.full(len(x), 170.0)
+    left[slice(*hole)] = np.nan
+    found = one(x, 320.0, force_left=counts(left / SCALE_N), force_right=counts(right / SCALE_N))
+    assert found.reasons == ()
+    assert found.values.get("symmetry_index_pct") == expected
+    assert found.undefined.get("symmetry_index_pct") == (None if expected else "gap")
 
 
 def test_flags_of_an_invalid_rep_are_not_judged() -> None:

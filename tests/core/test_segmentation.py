@@ -166,10 +166,47 @@ def test_a_push_that_falls_back_below_the_middle_is_two_in_one() -> None:
     assert flagged(stumble(0.28)) == []
 
 
-def test_of_two_excursions_the_longer_one_counts() -> None:
+def test_a_bump_beside_a_rep_is_not_taken_for_it() -> None:
     bump = 0.15 * np.concatenate((minimum_jerk(0.4), 1.0 - minimum_jerk(0.4)))
-    found = phases(message(np.concatenate((np.zeros(60), bump, path())), prescription=ordered()))
-    assert limits(found)[0] >= 60 + len(bump) + 60
+    before = phases(message(np.concatenate((np.zeros(60), bump, path())), prescription=ordered()))
+    behind = phases(message(np.concatenate((path(), bump, np.zeros(60))), prescription=ordered()))
+    assert limits(before)[0] >= 60 + len(bump) + 60
+    assert limits(behind) == limits(phases(message(path(), prescription=ordered())))
+
+
+def bare(*seconds: float) -> Array:
+    con_s, ecc_s = seconds
+    return path(con_s=con_s, hold_s=0.0, ecc_s=ecc_s, before_s=0.0, after_s=0.0)
+
+
+@pytest.mark.parametrize("has_marks", [True, False])
+@pytest.mark.parametrize(
+    ("slow", "quick"), [((1.2, 1.2), (0.7, 0.8)), ((0.4, 0.4), (0.4, 0.4)), ((0.8, 0.8), (0.5, 0.5))]
+)
+def test_the_rep_before_is_not_measured_a_second_time_however_much_of_it_the_context_holds(
+    slow: tuple[float, float], quick: tuple[float, float], *, has_marks: bool
+) -> None:
+    #  ____/\/\____   the message is about the second; of the first it may hold nothing, a part, or all and more
+    first, second, rest = bare(*slow), bare(*quick), np.zeros(60)
+    whole = np.concatenate((np.zeros(200), first, second, rest))
+    start, top, end = 200 + len(first), 200 + len(first) + round(100 * quick[0]), len(whole) - len(rest)
+    for before in (10, 50, 60, 80, len(first), len(first) + 60, len(first) + 200):
+        cut = start - before
+        marks = (start - cut, top - cut, top - cut, end - cut) if has_marks else None
+        found = limits(phases(message(whole[cut:], prescription=ordered(), marks=marks)))
+        assert found[1] == pytest.approx(top - cut, abs=3), before
+
+
+def test_a_rep_that_never_ended_is_open_also_if_the_context_holds_the_whole_one_before() -> None:
+    x = np.concatenate((np.zeros(60), bare(1.0, 1.2), 0.4 * minimum_jerk(0.9), np.full(20, 0.4)))
+    start = 60 + 220
+    assert invalid(x, prescription=ordered(), marks=(start, start + 90, start + 105, len(x) - 1)) == ["open_at_end"]
+
+
+def test_the_beginning_of_the_next_rep_is_not_taken_for_the_rep() -> None:
+    own, next_one = bare(0.5, 0.5), 0.4 * minimum_jerk(1.0)
+    x = np.concatenate((np.zeros(60), own, next_one[:95]))
+    assert limits(phases(message(x, prescription=ordered())))[1] == pytest.approx(110, abs=3)
 
 
 def test_a_gap_counts_where_it_is() -> None:
