@@ -168,6 +168,7 @@ def _rep(rep: RepMeasured) -> Point:
         "load_N": rep.load_N,
         "valid": rep.valid,
         "commands": float(len(rep.commands)),
+        **_truths(corrected=rep.corrected),
         **_texts(patient=rep.patient, reasons=",".join(rep.reasons)),
     }
     tags = _tags(rep.machine, ("exercise", rep.exercise), ("side", rep.side))
@@ -190,6 +191,7 @@ def _set_summary(summary: SetSummarised) -> Point:
         "incomplete": summary.incomplete,
         "commands": float(len(summary.commands)),
         **_numbers(target_reps=summary.target_reps, rpe=summary.rpe),
+        **_truths(corrected=summary.corrected),
         **_texts(patient=summary.patient, ended_by=summary.ended_by, undefined=_pairs(summary.undefined)),
     }
     tags = _tags(summary.machine, ("exercise", summary.exercise), ("side", summary.side))
@@ -213,6 +215,7 @@ def _session_summary(summary: SessionSummarised) -> Point:
         "commands": float(sum(summary.rules_fired.values())),
         **_numbers(start_load_N=summary.start_load_N, load_N=summary.load_N),
         **_numbers(pain_max=summary.pain_max, rpe_max=summary.rpe_max),
+        **_truths(corrected=summary.corrected),
         **_texts(patient=summary.patient, ended_by=summary.ended_by),
         **_texts(undefined=_pairs(summary.undefined), rules_fired=_pairs(summary.rules_fired)),
         **_prescribed(summary.prescription),
@@ -295,6 +298,10 @@ def _notice(notice: Notice) -> Point:
 
 def _numbers(**named: float | None) -> dict[str, FieldValue]:
     return {name: float(number) for name, number in named.items() if number is not None}
+
+
+def _truths(**named: bool | None) -> dict[str, FieldValue]:
+    return {name: truth for name, truth in named.items() if truth is not None}
 
 
 def _texts(**named: str | None) -> dict[str, FieldValue]:

@@ -105,11 +105,12 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
         **_RESULT, **_REP, id=f"{MACHINE}/boot-7/5", boot_id="boot-7", seq=5, patient=PATIENT, set_number=1,
         rep_number=1, load_N=300.0, valid=True, reasons=("partial_rom",),
         values={"mean_velocity": 0.41, "rom_completeness_pct": 76.0}, undefined={"reps_left": "learning"},
+        corrected=False,
     ),
     SetSummarised(
         **_RESULT, **_REP, id=f"{MACHINE}/boot-7/13/set", patient=PATIENT, set_number=1, load_N=300.0, reps=8,
         valid_reps=8, accepted_reps=7, target_reps=8, incomplete=False, rpe=6, ended_by="set_ended",
-        values={"velocity_loss_pct": 14.2}, undefined={"rom_decay_pct": "no_reference"},
+        values={"velocity_loss_pct": 14.2}, undefined={"rom_decay_pct": "no_reference"}, corrected=False,
     ),
     SessionSummarised(
         **_RESULT, **_REP, id=f"{MACHINE}/boot-7/40/session", patient=PATIENT, prescription=_PRESCRIPTION,

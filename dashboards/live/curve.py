@@ -21,6 +21,7 @@ class Curve(msgspec.Struct, frozen=True):
     set_number: int
     force: tuple[float, ...] = ()
     why: str = ""
+    corrected: bool = False
 
 
 def points(curve: bytes | None) -> tuple[float, ...]:
@@ -51,6 +52,6 @@ def of(machine: str, payload: bytes) -> Curve | None:
     (measured,) = measure([rep])
     force = points(measured.curve)
     if force:
-        return Curve(rep.rep_number, rep.set_number, force)
+        return Curve(rep.rep_number, rep.set_number, force, corrected=rep.corrected)
     why = measured.reasons[0].replace("_", " ") if not measured.valid and measured.reasons else "no load cell"
     return Curve(rep.rep_number, rep.set_number, why=why)

@@ -109,8 +109,9 @@ class SetView(msgspec.Struct, frozen=True, gc=False):
 class SessionView(msgspec.Struct, frozen=True):
     """The session that runs, was asked for, or was the last one.
 
-    `reference` is the patient's own force over the concentric, as the planner handed it out; `values` are those of the
-    last rep, `left` how many reps the adaptive model expects and its interval.
+    `reference` is the patient's own force over the concentric, as the planner handed it out, `reference_corrected` of
+    which kind it is; `values` are those of the last rep, `left` how many reps the adaptive model expects and its
+    interval.
     """
 
     id: str
@@ -131,6 +132,7 @@ class SessionView(msgspec.Struct, frozen=True):
     left: tuple[float, float, float] | None = None
     expected_loss_pct: tuple[float, float, float] | None = None
     reference: bytes | None = None
+    reference_corrected: bool | None = None
     pain: int | None = None
 
 
@@ -349,10 +351,11 @@ def _symptom(view: MachineView, message: SymptomReported, at_ms: int) -> Machine
 def _planned(view: MachineView, plan: PlanMade, at_ms: int) -> MachineView:
     wish = plan.command
     session = None if wish.session is None else _opened(view, wish.session, at_ms)
-    curve = None if plan.baseline is None else plan.baseline.curve
     if session is None:
         return view
-    return _with_session(view, session, prescription=session.prescription or wish.prescription, reference=curve)
+    own, prescription = plan.baseline, session.prescription or wish.prescription
+    curve, corrected = (None, None) if own is None else (own.curve, own.corrected)
+    return _with_session(view, session, prescription=prescription, reference=curve, reference_corrected=corrected)
 
 
 def _asked(view: MachineView, message: OperatorAsked, at_ms: int) -> MachineView:

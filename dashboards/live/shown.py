@@ -7,6 +7,7 @@ from typing import Any
 from dashboards.live import curve, sentences
 from dashboards.live.machine import Alarm, AskedView, CommandView, MachineView, SessionView
 from dashboards.live.view import View
+from streams.core import baseline
 from streams.core.catalogue import metric
 from streams.core.policy import Policy
 from streams.core.telemetry import PositionUnit
@@ -204,12 +205,13 @@ def _curve(view: View, one: MachineView) -> Shown | None:
     drawn, session = view.curve(one.key), one.session
     if drawn is None or session is None:
         return None
+    is_alike = baseline.is_alike(session.reference_corrected, drawn.corrected)
     return {
         "n": drawn.rep_number,
         "set": drawn.set_number,
         "force": drawn.force,
         "why": drawn.why,
-        "own": curve.points(session.reference),
+        "own": curve.points(session.reference if is_alike else None),
     }
 
 

@@ -81,6 +81,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Largest peak force in N or N m.
     curve : bytes or None
         Point-wise median of force over the concentric, 101 little-endian float32, equally spaced in position.
+    corrected : bool or None
+        Whether gravity, cam and friction were taken out of all that force; None is unknown.
     """
 
     load_N: float
@@ -90,6 +92,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tremor: Moments = Moments()
     peak_force: float | None = None
     curve: bytes | None = None
+    corrected: bool | None = None
 
     @property
     def range_of_motion(self) -> float | None:
@@ -97,8 +100,22 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return median(self.ranges) if self.ranges else None
 
 
+def is_alike(one: bool | None, other: bool | None) -> bool:
+    """Tell whether forces are of one kind: both corrected, or neither (science.md 2.3).
+
+    Where one is unknown, as in what an earlier release kept, they count as alike: a reference that is too many can only
+    stop or ease, while without any no spike of force would be seen.
+
+    Examples
+    --------
+    >>> is_alike(True, True), is_alike(True, False), is_alike(None, False)
+    (True, False, True)
+    """
+    return one is None or other is None or one == other
+
+
 def is_comparable(one: Baseline, other: Baseline) -> bool:
-    """Tell whether two baselines are of the same load band and tempo.
+    """Tell whether two baselines are of the same load band and tempo, and of one kind of force.
 
     Examples
     --------
@@ -107,7 +124,7 @@ def is_comparable(one: Baseline, other: Baseline) -> bool:
     >>> is_comparable(Baseline(load_N=400.0), Baseline(load_N=441.0))
     False
     """
-    if (one.concentric_s is None) != (other.concentric_s is None):
+    if (one.concentric_s is None) != (other.concentric_s is None) or not is_alike(one.corrected, other.corrected):
         return False
     slower_s = abs((other.concentric_s or 0.0) - (one.concentric_s or 0.0))
     is_same_tempo = slower_s <= TEMPO_BAND * (one.concentric_s or 0.0) + _LAST_BIT
@@ -135,4 +152,5 @@ def merged(old: Baseline | None, new: Baseline) -> Baseline:
         tremor=old.tremor.merged(new.tremor),
         peak_force=max(peaks, default=None),
         curve=old.curve if old.curve is not None else new.curve,
+        corrected=old.corrected if old.corrected is not None else new.corrected,
     )

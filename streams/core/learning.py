@@ -20,10 +20,11 @@ MAX_VALUES = 100
 
 
 class Learned(msgspec.Struct, frozen=True, array_like=True):
-    """What was learned so far. `load_N` and `concentric_s` are those of the first accepted rep.
+    """What was learned so far. `load_N`, `concentric_s` and `first_corrected` are those of the first accepted rep.
 
-    Range, steadiness, tremor, peak and curves are of reps in its load band and tempo; `best_force`, `torque_by_bin`
-    and `symmetries_pct` are of all accepted reps. `corrected` says whether gravity was taken out of the force of each.
+    Range, steadiness, tremor, peak and curves are of reps in its load band and tempo, whose force is corrected as its
+    is; `symmetries_pct` are of all accepted reps. `corrected` says whether gravity was taken out of the force of each;
+    if it was of some only, `best_force` and `torque_by_bin` are of the others.
     """
 
     load_N: float | None = None
@@ -37,25 +38,26 @@ class Learned(msgspec.Struct, frozen=True, array_like=True):
     torque_by_bin: tuple[float | None, ...] | None = None
     symmetries_pct: tuple[float, ...] = ()
     corrected: bool | None = None
+    first_corrected: bool | None = None
 
 
-def with_rep(
-    learned: Learned, note: RepNote, measured: Measured, load_N: float, concentric_s: float | None, *, corrected: bool
-) -> Learned:
+def with_rep(learned: Learned, note: RepNote, measured: Measured, load_N: float, concentric_s: float | None) -> Learned:
     """Learn from a rep, if it is accepted, done at a load in N or N m and a prescribed concentric time in s."""
     if not note.accepted:
         return learned
-    learned = replace(learned, corrected=corrected and learned.corrected is not False)
+    if learned.corrected is None or (learned.corrected and not note.corrected):
+        learned = replace(learned, corrected=note.corrected, best_force=None, torque_by_bin=None)
     symmetry_pct = measured.values.get("symmetry_index_pct")
     if symmetry_pct is not None:
         learned = replace(learned, symmetries_pct=(*learned.symmetries_pct, symmetry_pct)[-MAX_VALUES:])
-    learned = replace(
-        learned,
-        best_force=_larger(learned.best_force, note.peak_force),
-        torque_by_bin=best_of_each(learned.torque_by_bin, measured.torque_by_bin),
-    )
+    if note.corrected == learned.corrected:
+        learned = replace(
+            learned,
+            best_force=_larger(learned.best_force, note.peak_force),
+            torque_by_bin=best_of_each(learned.torque_by_bin, measured.torque_by_bin),
+        )
     first = _first(learned)
-    now = Baseline(load_N=load_N, concentric_s=concentric_s)
+    now = Baseline(load_N=load_N, concentric_s=concentric_s, corrected=note.corrected)
     if first is not None and not is_comparable(first, now):
         return learned
     kept = learned.curves
@@ -72,6 +74,7 @@ def with_rep(
         tremor=_with(learned.tremor, note.tremor_pct),
         peak_force=_larger(learned.peak_force, note.peak_force),
         curves=kept,
+        first_corrected=note.corrected if first is None else first.corrected,
     )
 
 
@@ -93,6 +96,7 @@ def baseline(learned: Learned) -> Baseline | None:
         tremor=learned.tremor,
         peak_force=learned.peak_force,
         curve=_own_curve(learned.curves),
+        corrected=learned.first_corrected,
     )
 
 
@@ -122,7 +126,9 @@ def best_of_each(
 
 
 def _first(learned: Learned) -> Baseline | None:
-    return None if learned.load_N is None else Baseline(load_N=learned.load_N, concentric_s=learned.concentric_s)
+    if learned.load_N is None:
+        return None
+    return Baseline(load_N=learned.load_N, concentric_s=learned.concentric_s, corrected=learned.first_corrected)
 
 
 def _with(moments: Moments, value: float | None) -> Moments:

@@ -55,7 +55,7 @@ def count(turn: Turn, heard: Heard, rep: Rep) -> None:
         if turn.session is not None and turn.set is not None:
             foreseen = foresight.of_rep(turn.session, turn.set, note, turn.policy)
         caused = turn.ask("rep", heard.id, 8 * rep.seq)
-        _learn(turn, note, measured, corrected=rep.corrected)
+        _learn(turn, note, measured)
     commands = () if caused is None else (caused,)
     turn.say(rep_measured(turn, heard, rep, turn.session, commands=commands, foreseen=foreseen))
 
@@ -118,14 +118,13 @@ def _tell_once(turn: Turn, cause: str, measured: Measured) -> None:
             turn.notice_once(cause, reason, detail, "warning", a_set=False)
 
 
-def _learn(turn: Turn, note: RepNote, measured: Measured, *, corrected: bool) -> None:
+def _learn(turn: Turn, note: RepNote, measured: Measured) -> None:
     """Learn from an accepted rep, after the rules have judged it: it must not be its own reference."""
     session = turn.session
     if session is None or session.load_N is None or not note.accepted:
         return
     tempo_s = None if session.prescription is None else session.prescription.concentric_s
-    learned = learning.with_rep(session.learned, note, measured, session.load_N, tempo_s, corrected=corrected)
-    turn.change_session(learned=learned)
+    turn.change_session(learned=learning.with_rep(session.learned, note, measured, session.load_N, tempo_s))
 
 
 def _find_place(turn: Turn, heard: Heard, rep: Rep) -> None:
@@ -176,6 +175,7 @@ def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepN
         tremor_pct=values.get("tremor_index_force_pct"),
         end_range_force=values.get("end_range_force"),
         bottom_hold_s=_bottom_hold_s(running, rep, values.get("time_under_load_s")),
+        corrected=rep.corrected,
     )
 
 
@@ -223,4 +223,5 @@ def rep_measured(
         values={**measured.values, **values},
         undefined={**measured.undefined, **undefined},
         commands=commands,
+        corrected=rep.corrected,
     )

@@ -33,7 +33,8 @@ class RepMeasured(_Result, frozen=True, kw_only=True, tag="rep_measured"):
     """One rep in numbers.
 
     `values` holds what is defined, in the units of the catalogue, rounded to its precision; `undefined` names every
-    other metric with its reason. `commands` are the ids of the commands that this rep caused.
+    other metric with its reason. `commands` are the ids of the commands that this rep caused. `corrected` says that
+    gravity, cam and friction were taken out of its force; None is unknown.
     """
 
     boot_id: str
@@ -52,10 +53,15 @@ class RepMeasured(_Result, frozen=True, kw_only=True, tag="rep_measured"):
     values: Mapping[str, float]
     undefined: Mapping[str, str]
     commands: tuple[str, ...] = ()
+    corrected: bool | None = None
 
 
 class SetSummarised(_Result, frozen=True, kw_only=True, tag="set_summarised"):
-    """One set in numbers; `incomplete` when a message of it was lost."""
+    """One set in numbers; `incomplete` when a message of it was lost.
+
+    `corrected` says that gravity, cam and friction were taken out of the force of every valid rep, False that they were
+    taken out of none; None is unknown, or some of each.
+    """
 
     session: str
     patient: str | None
@@ -75,6 +81,7 @@ class SetSummarised(_Result, frozen=True, kw_only=True, tag="set_summarised"):
     values: Mapping[str, float]
     undefined: Mapping[str, str]
     commands: tuple[str, ...] = ()
+    corrected: bool | None = None
 
 
 class SessionSummarised(_Result, frozen=True, kw_only=True, tag="session_summarised"):

@@ -4,7 +4,9 @@ Rules, conditions, actions and bounds are those of docs/science.md, section 7.2.
 situation and the policy; it returns what it wants done and why.
 """
 
-from streams.core.baseline import LOAD_BAND, Baseline
+from collections.abc import Sequence
+
+from streams.core.baseline import LOAD_BAND, Baseline, is_alike
 from streams.core.commands import Change, Evidence
 from streams.core.danger import danger
 from streams.core.fatigue_rules import paced_fatigue_stop, rest_extend, velocity_loss_stop
@@ -12,6 +14,7 @@ from streams.core.form_rules import rom_limit, rom_shortfall, tempo_or_bounce, u
 from streams.core.policy import Policy
 from streams.core.rule import Match, Rule
 from streams.core.session import SessionState
+from streams.core.sets import RepNote
 from streams.core.situation import MIN_WINDOW_SHARE, WINDOW_DECIMALS, Situation, lowered, range_step
 from streams.core.telemetry import SessionStarted, SymptomReported
 
@@ -34,9 +37,9 @@ def emergency_stop(situation: Situation, policy: Policy) -> Match | None:
 
     Danger is any symptom, the stop button, an operator's STOP, any fault, a screening with a red flag, a lost link, or
     a peak force above `spike_ratio` of the patient's own. That is the largest of at least 3 accepted reps before in the
-    set, else that of earlier sessions at a load within 10 %; where there is neither, force is not asked. A link is lost
-    by the last will, by another boot, or by a silence of the device clock of more than `heartbeat_s` times
-    `heartbeat_missed`.
+    set, else that of earlier sessions at a load within 10 %, of force that is corrected alike; where there is neither,
+    force is not asked. A link is lost by the last will, by another boot, or by a silence of the device clock of more
+    than `heartbeat_s` times `heartbeat_missed`.
     """
     if situation.link_loss is not None:
         return None if situation.session is None else _stop(situation, ("link", situation.link_loss))
@@ -49,28 +52,28 @@ def emergency_stop(situation: Situation, policy: Policy) -> Match | None:
 
 
 def _force_spike(situation: Situation, policy: Policy) -> Match | None:
-    reps = () if situation.set is None else situation.set.reps
-    peak = reps[-1].peak_force if reps else None
-    reference = _own_peak(situation)
+    session, reps = situation.session, () if situation.set is None else situation.set.reps
+    if session is None or not reps:
+        return None
+    peak, reference = reps[-1].peak_force, _own_peak(session, reps)
     if peak is None or reference is None or peak <= round(policy.spike_ratio * reference, 6):
         return None
     return _stop(situation, ("peak_force", peak), ("peak_force_reference", reference))
 
 
-def _own_peak(situation: Situation) -> float | None:
-    """Return the largest peak force of the set's accepted reps before this one, else that of earlier sessions."""
-    session, running = situation.session, situation.set
-    if session is None or running is None:
-        return None
-    own = [rep.peak_force for rep in running.reps[:-1] if rep.accepted and rep.peak_force is not None]
+def _own_peak(session: SessionState, reps: Sequence[RepNote]) -> float | None:
+    """Return the largest peak force of the set's accepted reps before the last, else that of earlier sessions."""
+    *before, last = reps
+    alike = [rep for rep in before if rep.accepted and is_alike(rep.corrected, last.corrected)]
+    own = [rep.peak_force for rep in alike if rep.peak_force is not None]
     if len(own) >= MIN_REFERENCE_REPS:
         return max(own)
-    return None if session.baseline is None else _in_band(session.baseline, session.load_N)
+    return None if session.baseline is None else _in_band(session.baseline, session.load_N, last)
 
 
-def _in_band(baseline: Baseline, load_N: float | None) -> float | None:
+def _in_band(baseline: Baseline, load_N: float | None, rep: RepNote) -> float | None:
     is_near = load_N is not None and abs(load_N - baseline.load_N) <= LOAD_BAND * baseline.load_N + 1e-9
-    return baseline.peak_force if is_near else None
+    return baseline.peak_force if is_near and is_alike(baseline.corrected, rep.corrected) else None
 
 
 def pain_stop(situation: Situation, policy: Policy) -> Match | None:

@@ -98,9 +98,11 @@ def _force_slope(peaks: Sequence[float | None]) -> dict[str, Reading]:
 
 
 def _against_own(running: SetState, session: SessionState) -> dict[str, Reading]:
-    """Compare the mean force curve of the accepted reps with the patient's own of the same load band and tempo."""
+    """Compare the mean force curve of the accepted reps with the patient's own, if each of them is comparable."""
     own, tempo_s = session.baseline, None if session.prescription is None else session.prescription.concentric_s
-    if own is None or not is_comparable(own, Baseline(load_N=running.load_N, concentric_s=tempo_s)):
+    kinds = {rep.corrected for rep in running.reps if rep.accepted} or {None}
+    now = [Baseline(load_N=running.load_N, concentric_s=tempo_s, corrected=kind) for kind in kinds]
+    if own is None or not all(is_comparable(own, one) for one in now):
         return dict.fromkeys(LIKENESS, "no_reference")
     reference = None if own.curve is None else similarity.from_bytes(own.curve)
     if reference is None:

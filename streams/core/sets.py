@@ -16,7 +16,8 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     """What later decisions need of one received rep; None where the metric is undefined.
 
     `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
-    `bottom_hold_s` is the time since the rep before ended, by the device clock.
+    `bottom_hold_s` is the time since the rep before ended, by the device clock. `corrected` says that gravity, cam and
+    friction were taken out of its force.
     """
 
     id: str
@@ -39,6 +40,7 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     tremor_pct: float | None = None
     end_range_force: float | None = None
     bottom_hold_s: float | None = None
+    corrected: bool | None = None
 
 
 class SetState(msgspec.Struct, frozen=True, array_like=True):
@@ -104,6 +106,12 @@ class SetState(msgspec.Struct, frozen=True, array_like=True):
     def best_velocity(self) -> float | None:
         """The best mean velocity in m/s or rad/s, of the reps that were to be fast."""
         return max((rep.velocity for rep in self.fast if rep.velocity is not None), default=None)
+
+    @property
+    def corrected(self) -> bool | None:
+        """Whether the force of the valid reps is corrected; None where they differ, or there are none."""
+        kinds = {rep.corrected for rep in self.valid}
+        return kinds.pop() if len(kinds) == 1 else None
 
     @property
     def valid_count(self) -> int:

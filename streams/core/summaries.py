@@ -44,6 +44,7 @@ def summarise_set(
         values={**values, **foreseen},
         undefined={**reasons, **unforeseen},
         commands=running.commands,
+        corrected=running.corrected,
     )
 
 

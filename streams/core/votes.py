@@ -102,7 +102,8 @@ def _own_range(seen: Seen, policy: Policy) -> float | None:
 
 def vote_unsteady(seen: Seen, policy: Policy) -> Vote:
     """Tell whether force or its tremor is less steady than the patient's own: over mean + 2 SD and 1.25 of the mean."""
-    reps, own = _two(seen), _own(seen)
+    reps = _two(seen)
+    own = None if reps is None else _own(seen, reps)
     if reps is None or own is None:
         return Vote("vote_unsteady", None)
     steadiness_pct, tremor_pct = _unsteady_from(own.steadiness, policy), _unsteady_from(own.tremor, policy)
@@ -126,12 +127,13 @@ def vote_unsteady(seen: Seen, policy: Policy) -> Vote:
     return Vote("vote_unsteady", holds, (*told, *_moments(reps[-1], own)) if holds else ())
 
 
-def _own(seen: Seen) -> Baseline | None:
-    """Return the baseline if it is of the load in force and of the prescribed tempo."""
+def _own(seen: Seen, reps: Sequence[RepNote]) -> Baseline | None:
+    """Return the baseline if it is of the load in force, the prescribed tempo, and the kind of force of the reps."""
     own, tempo_s = seen.baseline, None if seen.prescription is None else seen.prescription.concentric_s
     if own is None or seen.load_N is None:
         return None
-    return own if is_comparable(own, Baseline(load_N=seen.load_N, concentric_s=tempo_s)) else None
+    now = [Baseline(load_N=seen.load_N, concentric_s=tempo_s, corrected=rep.corrected) for rep in reps]
+    return own if all(is_comparable(own, one) for one in now) else None
 
 
 def _unsteady_from(own: Moments, policy: Policy) -> float | None:
@@ -154,12 +156,14 @@ def _moments(rep: RepNote, own: Baseline) -> tuple[Evidence, ...]:
 def vote_end_range_force(seen: Seen, policy: Policy) -> Vote:
     """Tell whether the force at the end of range falls below 0.90 of its mean in the second to fourth valid rep.
 
-    Once the load was changed within the set, force falls with it, and says nothing.
+    Once the load was changed within the set, force falls with it, and says nothing; nor does it where that of some reps
+    is corrected and that of others is not.
     """
     reps, early = _two(seen), [force for force in seen.set.early_forces if force is not None]
     is_early = seen.set.valid_count - 1 < policy.vote_force_min_rep
     is_changed = seen.load_N is not None and seen.load_N != seen.set.load_N
-    if reps is None or len(early) < len(EARLY_REPS) or is_early or is_changed:
+    is_mixed = {True, False} <= {rep.corrected for rep in seen.set.reps}
+    if reps is None or len(early) < len(EARLY_REPS) or is_early or is_changed or is_mixed:
         return Vote("vote_end_range_force", None)
     told = [(rep, rep.end_range_force) for rep in reps]
     limit = round(policy.vote_force_fraction * mean(early), _DECIMALS)

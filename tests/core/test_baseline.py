@@ -72,6 +72,29 @@ def test_reps_are_comparable_within_ten_percent_of_load_and_tempo(
     assert is_comparable(own, Baseline(load_N=load_N, concentric_s=tempo_s)) is expected
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [(True, True, True), (False, False, True), (True, False, False), (False, True, False), (None, True, True)],
+)
+def test_corrected_force_is_compared_with_no_other_and_an_unknown_one_with_both(
+    one: bool | None, other: bool | None, expected: bool
+) -> None:
+    own, its = Baseline(load_N=400.0, corrected=one), Baseline(load_N=400.0, corrected=other)
+    assert is_comparable(own, its) is is_comparable(its, own) is expected
+
+
+def test_a_baseline_of_corrected_force_is_not_merged_with_one_that_is_not() -> None:
+    old = Baseline(load_N=400.0, ranges=(0.5,), peak_force=100.0, steadiness=Moments(6, 4.0, 1.0), corrected=True)
+    new = Baseline(load_N=400.0, ranges=(0.6,), peak_force=140.0, corrected=False)
+    assert merged(old, new) == replace(new, ranges=(0.5, 0.6))
+
+
+def test_a_baseline_of_an_earlier_release_becomes_known_with_the_next_session() -> None:
+    old, new = Baseline(load_N=400.0, peak_force=100.0), Baseline(load_N=400.0, peak_force=90.0, corrected=True)
+    assert merged(old, new) == replace(new, peak_force=100.0)
+    assert merged(new, old) == replace(new, peak_force=100.0)
+
+
 # --- what a session learns -------------------------------------------------------------------------------------------
 
 
@@ -85,6 +108,7 @@ def note(**fields: Any) -> RepNote:
         "peak_force": 300.0,
         "steadiness_pct": 4.0,
         "tremor_pct": 2.0,
+        "corrected": False,
     }
     return RepNote(**(usual | unknown | numbers | fields))
 
@@ -99,7 +123,7 @@ def measured(
 def learn(*reps: tuple[RepNote, Measured], load_N: float = 300.0, tempo_s: float | None = 2.0) -> Learned:
     learned = Learned()
     for one, its in reps:
-        learned = learning.with_rep(learned, one, its, load_N, tempo_s, corrected=False)
+        learned = learning.with_rep(learned, one, its, load_N, tempo_s)
     return learned
 
 
@@ -118,11 +142,28 @@ def test_a_session_keeps_its_median_range_its_moments_and_its_largest_peak() -> 
 
 def test_reps_at_another_load_are_no_part_of_the_baseline_but_of_the_strength_that_was_shown() -> None:
     learned = learn((note(), measured(bins=(100.0, None))))
-    learned = learning.with_rep(
-        learned, note(peak_force=500.0), measured(bins=(90.0, 80.0)), 400.0, 2.0, corrected=False
-    )
+    learned = learning.with_rep(learned, note(peak_force=500.0), measured(bins=(90.0, 80.0)), 400.0, 2.0)
     assert (learned.peak_force, learned.best_force, learned.ranges) == (300.0, 500.0, (1.0,))
     assert learned.torque_by_bin == (100.0, 80.0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_session_learns_from_reps_whose_force_is_corrected_like_that_of_the_first(first: bool) -> None:
+    learned = Learned()
+    for peak_force, corrected in ((100.0, first), (140.0, not first), (110.0, first)):
+        one = note(peak_force=peak_force, corrected=corrected)
+        learned = learning.with_rep(learned, one, measured(), 300.0, 2.0)
+    own = learning.baseline(learned)
+    assert own is not None
+    assert (own.corrected, own.peak_force, own.steadiness.n) == (first, 110.0, 2)
+
+
+def test_the_strength_of_a_session_with_both_kinds_of_force_is_that_of_reps_that_are_not_corrected() -> None:
+    learned = Learned()
+    for peak_force, corrected in ((140.0, True), (100.0, False), (150.0, True), (90.0, False)):
+        one = note(peak_force=peak_force, corrected=corrected)
+        learned = learning.with_rep(learned, one, measured(bins=(peak_force,)), 300.0, 2.0)
+    assert (learned.corrected, learned.best_force, learned.torque_by_bin) == (False, 100.0, (100.0,))
 
 
 def test_the_own_curve_is_the_point_wise_median_of_the_first_five_to_nine() -> None:
@@ -154,12 +195,12 @@ def test_learning_in_two_sessions_and_merging_counts_every_rep_once(values: list
     assert own.steadiness.n == len(values)
     assert math.isclose(own.steadiness.mean, statistics.fmean(values), abs_tol=1e-9)
     assert replace(own, steadiness=Moments(), tremor=Moments(), ranges=()) == Baseline(
-        load_N=300.0, concentric_s=2.0, peak_force=300.0
+        load_N=300.0, concentric_s=2.0, peak_force=300.0, corrected=False
     )
 
 
 def test_a_session_is_corrected_only_if_every_rep_of_it_was() -> None:
     learned = Learned()
     for corrected, says in ((True, True), (False, False), (True, False)):
-        learned = learning.with_rep(learned, note(), measured(), 300.0, 2.0, corrected=corrected)
+        learned = learning.with_rep(learned, note(corrected=corrected), measured(), 300.0, 2.0)
         assert learned.corrected is says

@@ -453,6 +453,34 @@ def test_the_sets_own_peak_counts_before_that_of_earlier_sessions() -> None:
     assert [one.value for one in sent[1].evidence] == [638.0, 490.0]
 
 
+@pytest.mark.parametrize("corrected", [True, False])
+def test_a_peak_of_corrected_force_is_no_reference_for_one_that_is_not_nor_the_other_way_round(corrected: bool) -> None:
+    for own, stops in ((None, 1), (corrected, 1), (not corrected, 0)):  # what an earlier release kept is compared
+        machine = Machine()
+        told = [*planned(machine, replace(OWN, corrected=own)), machine.rep(1, corrected=corrected)]
+        sent = commands(run(records(told), values=by_number(peak_force=(420.0,)))[1])
+        assert [one.action for one in sent[1:]] == ["stop"] * stops
+
+
+def test_the_sets_own_peak_is_that_of_reps_whose_force_is_corrected_alike() -> None:
+    machine = Machine()
+    kinds = (True, True, True, False, False, False, False, True)
+    told = [*planned(machine, None), *(machine.rep(n, corrected=kind) for n, kind in enumerate(kinds, start=1))]
+    peaks = by_number(peak_force=(100.0, 100.0, 100.0, 140.0, 140.0, 140.0, 140.0, 131.0))
+    (stop,) = commands(run(records(told), values=peaks)[1])[1:]
+    assert [one.value for one in stop.evidence] == [131.0, 100.0]
+
+
+def test_reps_and_sets_say_whether_their_force_is_corrected() -> None:
+    for kinds, says in (((True, True), True), ((False, False), False), ((True, False), None), ((), None)):
+        machine = Machine()
+        told = [*machine.begin(), *(machine.rep(n, corrected=kind) for n, kind in enumerate(kinds, start=1))]
+        told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=len(kinds))]
+        said = run(records(told))[1]
+        assert tuple(one.corrected for one in metrics(said, RepMeasured)) == kinds
+        assert [one.corrected for one in metrics(said, SetSummarised)] == [says]
+
+
 def shaped(rep: Rep) -> bytes:
     """Return a force curve of its own for every rep."""
     return (np.linspace(200.0, 300.0, 101) + rep.rep_number).astype("<f4").tobytes()
@@ -492,12 +520,21 @@ def test_a_set_is_compared_with_the_own_curve_of_earlier_sessions() -> None:
 
 
 def test_without_a_comparable_own_curve_there_is_no_reference() -> None:
-    for baseline in (None, replace(OWN, curve=None), replace(OWN, load_N=400.0)):
+    for baseline in (None, replace(OWN, curve=None), replace(OWN, load_N=400.0), replace(OWN, corrected=True)):
         machine = Machine()
         told = [*planned(machine, baseline), machine.rep(1)]
         told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=1)]
         (one_set,) = metrics(run(records(told), curve=shaped)[1], SetSummarised)
         assert {one_set.undefined[f"reference_{name}"] for name in ("nrmse", "correlation", "dtw")} == {"no_reference"}
+
+
+def test_a_set_of_both_kinds_of_force_is_compared_with_no_own_curve() -> None:
+    machine = Machine()
+    told = [*planned(machine, replace(OWN, corrected=True))]
+    told += [machine.rep(n, corrected=n > 1) for n in (1, 2, 3)]
+    told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=3)]
+    (one_set,) = metrics(run(records(told), curve=shaped)[1], SetSummarised)
+    assert one_set.undefined["reference_nrmse"] == "no_reference"
 
 
 # --- sets in numbers -------------------------------------------------------------------------------------------------

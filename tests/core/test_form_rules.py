@@ -387,6 +387,13 @@ def test_without_own_reps_nobody_is_unsteady() -> None:
     assert told_of(told, **SHAKY) == []
 
 
+def test_own_reps_whose_force_was_not_corrected_alike_make_nobody_unsteady() -> None:
+    for corrected, sent in ((False, [(4, "unsteady_reduce", "lower_load")]), (True, [])):
+        _, told = a_set(6)
+        state, rest = with_own(replace(OWN, corrected=corrected), told)
+        assert acts(run(rest, state, values=by_number(**SHAKY))[1]) == sent
+
+
 # --- priorities, and odd sets ----------------------------------------------------------------------------------------
 
 

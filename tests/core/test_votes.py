@@ -208,6 +208,15 @@ def test_force_at_the_end_of_range_says_nothing_without_its_early_reps_or_after_
     assert holds(seen(tired(end_range_force=200.0), load_N=270.0))["vote_end_range_force"] is None
 
 
+def test_force_says_nothing_where_it_is_corrected_in_one_rep_and_not_in_another() -> None:
+    own = replace(OWN, corrected=True)
+    for last, expected in ((True, True), (False, None)):
+        fresh = [rep(n, corrected=True) for n in range(1, 8)]
+        worse = {"corrected": last, "steadiness_pct": 7.0, "end_range_force": 200.0}
+        signs = holds(seen(a_set(*fresh, rep(8, **(worse | {"corrected": True})), rep(9, **worse)), baseline=own))
+        assert (signs["vote_unsteady"], signs["vote_end_range_force"]) == (expected, expected)
+
+
 def test_reported_exertion_is_a_sign_from_one_above_the_target_on() -> None:
     assert [holds(seen(a_set(rep(1), rep(2), rep(3), rpe=rpe)))["vote_rpe"] for rpe in (5, 6)] == [False, True]
     assert holds(seen(a_set(rep(1), rep(2), rep(3), rpe=9), prescription=replace(TOLD, rpe=None)))["vote_rpe"] is None

@@ -20,13 +20,16 @@ from dashboards.live.machine import SILENT_MS, MachineView
 from dashboards.live.patients import Patients
 from dashboards.live.view import RAW_BYTES, TOPICS, View
 from spineloop import redriving
+from spineloop.specimens import SPECIMENS
 from streams.core import codec
+from streams.core.baseline import Baseline
 from streams.core.commands import Change, Command, Evidence
 from streams.core.dead_letters import dead_letter
 from streams.core.measure import measure
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import repeated, to_records
 from streams.core.plan_rules import PLAN_RULES
+from streams.core.plans import PlanMade
 from streams.core.policy import DEFAULT
 from streams.core.records import REPLAYED, NewRecord
 from streams.core.results import CommandClosed, Notice, PatientAssessed, RepMeasured, SessionSummarised
@@ -444,6 +447,17 @@ def test_the_last_reps_curve_is_what_the_core_measures_beside_the_patients_own()
     (measured,) = measure([rep])
     assert drawn["force"] == curve.points(measured.curve)
     assert (drawn["n"], len(drawn["force"]), drawn["own"]) == (len(STEADY), 101, ())
+
+
+@pytest.mark.parametrize(("corrected", "is_shown"), [(False, True), (True, False), (None, True)])
+def test_a_curve_of_corrected_force_is_not_drawn_beside_one_that_is_not(corrected: bool | None, is_shown: bool) -> None:
+    own = Baseline(load_N=300.0, curve=struct.pack("<101f", *[300.0] * 101), corrected=corrected)
+    plan = SPECIMENS["plan_made"]
+    assert isinstance(plan, PlanMade)
+    plan = replace(plan, machine=KEY, command=replace(plan.command, machine=KEY, session="s1"), baseline=own)
+    told_ = NewRecord(TELEMETRY, KEY.encode(), codec.encode(plan), NOW_MS)
+    drawn = shown.one_machine(seen([*clinic.whole(clinic.session(KEY, STEADY)), told_]), KEY, NOW_MS)["curve"]
+    assert bool(drawn["own"]) is is_shown
 
 
 def test_a_rep_without_a_curve_says_why() -> None:

@@ -70,6 +70,7 @@ reps = st.builds(
     valid=st.booleans(),
     reasons=st.lists(names, max_size=3).map(tuple),
     commands=st.lists(texts, max_size=3).map(tuple),
+    corrected=st.none() | st.booleans(),
 )
 set_summaries = st.builds(
     SetSummarised,
@@ -79,6 +80,7 @@ set_summaries = st.builds(
     accepted_reps=counts,
     target_reps=st.none() | counts,
     rpe=st.none() | counts,
+    corrected=st.none() | st.booleans(),
 )
 session_summaries = st.builds(
     SessionSummarised,
@@ -92,6 +94,7 @@ session_summaries = st.builds(
     pain_max=st.none() | counts,
     rpe_max=st.none() | counts,
     rules_fired=st.dictionaries(names, counts, max_size=3),
+    corrected=st.none() | st.booleans(),
 )
 closed_commands = st.builds(
     CommandClosed,
@@ -181,6 +184,7 @@ def rep(seq: int, boot_id: str = "b1") -> RepMeasured:
         values={"mean_velocity": 0.41},
         undefined={"tempo_error": "no_reference"},
         commands=("c1",),
+        corrected=True,
     )
 
 
@@ -208,6 +212,7 @@ def test_a_rep_is_one_point_with_bounded_tags_and_its_metrics_as_fields() -> Non
         "valid": False,
         "reasons": "gap,bounce",
         "commands": 1.0,
+        "corrected": True,
     }
 
 
@@ -264,6 +269,11 @@ def test_the_same_record_gives_the_same_point_within_the_ms_of_its_log_time(mess
     at_ms = message.issued_ms if isinstance(message, Command) else message.at_ms  # type: ignore[attr-defined]
     assert point == point_of(message)
     assert point.t_ns // 1_000_000 == at_ms
+
+
+@given(message=reps | set_summaries | session_summaries)
+def test_history_says_whether_force_is_corrected_as_far_as_that_is_known(message: Any) -> None:
+    assert point_of(message).fields.get("corrected") is message.corrected
 
 
 @given(message=metrics | commands)
