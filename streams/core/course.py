@@ -67,8 +67,11 @@ def is_same_window(one: Window | None, other: Window | None) -> bool:
 
 
 def resumed(course: Course | None, window: Window | None, *, corrected: bool | None) -> Course:
-    """Return the course that a session belongs to: the one so far, or a new one."""
-    if course is not None and course.corrected == corrected and is_same_window(course.window, window):
+    """Return the course that a session belongs to: the one so far, or a new one.
+
+    A session that does not know whether its force is corrected had no accepted rep: it ends no course.
+    """
+    if course is not None and corrected in {None, course.corrected} and is_same_window(course.window, window):
         return course
     return Course(window, corrected)
 

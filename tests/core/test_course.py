@@ -103,6 +103,14 @@ def test_what_is_corrected_for_gravity_is_not_compared_with_what_is_not() -> Non
     assert (course_of(patient).corrected, course_of(patient).sessions) == (False, 1)
 
 
+def test_a_session_without_an_accepted_rep_says_nothing_of_its_force_and_begins_no_new_course() -> None:
+    own = Baseline(load_N=400.0, peak_force=410.0, corrected=True)
+    patient = trained(380.0, 400.0, corrected=True, baseline=own)
+    before = (series_of(patient).course, series_of(patient).baseline)
+    patient.comes(2, corrected=None)
+    assert (series_of(patient).course, series_of(patient).baseline) == before
+
+
 def test_another_seat_has_its_own_course() -> None:
     patient = trained(380.0, 400.0)
     patient.train(settings="seat-5", values=GOOD | {"best_peak_force": 500.0})
