@@ -82,8 +82,8 @@ MAX = SessionState(
 SETS: dict[str, tuple[SetState, SessionState]] = {
     "nobody moved": (a_set(), MAX),
     "paced": (a_set(*[noted()] * 8), replace(MAX, intent="paced")),
-    "with gaps": (a_set(*[noted(velocity=None, work_J=None, bottom_hold_s=None)] * 8), MAX),
-    "no load cell": (a_set(*[noted(peak_force=None, work_J=None)] * 8), MAX),
+    "with gaps": (a_set(*[noted(velocity=None, work_J=None, work_why="gap", bottom_hold_s=None)] * 8), MAX),
+    "no load cell": (a_set(*[noted(peak_force=None, work_J=None, work_why="no_channel")] * 8), MAX),
     "no way, no work": (a_set(*[noted(velocity=0.0, range_of_motion=0.0, work_J=0.0, peak_force=0.0)] * 8), MAX),
     "after a set of rest": (a_set(*[noted()] * 3), replace(MAX, first_best=0.0)),
     "the same eight times": (a_set(*[noted()] * 8, rpe=8), MAX),
@@ -98,7 +98,8 @@ SETS: dict[str, tuple[SetState, SessionState]] = {
 SESSIONS: dict[str, SessionState] = {
     "nobody moved": MAX,
     "paced": replace(MAX, intent="paced"),
-    "no load cell": replace(MAX, valid_reps=3, learned=Learned(load_N=300.0)),
+    "with gaps": replace(MAX, valid_reps=3, work_why="gap"),
+    "no load cell": replace(MAX, valid_reps=3, work_why="no_channel", learned=Learned(load_N=300.0)),
 }
 
 

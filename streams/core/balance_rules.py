@@ -157,10 +157,10 @@ def _trend_pct(plan: Plan | None, policy: Policy) -> float | None:
 
 
 def _too_little_work(situation: PlanSituation, pair: Pair) -> tuple[Evidence, ...]:
-    """Compare the work of a week; a week without one of the two exercises says nothing."""
+    """Compare the work of a week; one without one of the two exercises, or with work that is unknown, says nothing."""
     plans = [_plan(situation, exercise) for exercise in (pair.a, pair.b)]
     a_J, b_J = (0.0 if plan is None else plan.work_J(situation.now_ms) for plan in plans)
-    share = balance.pull_push_work(a_J, b_J) if a_J > 0.0 and b_J > 0.0 else None
+    share = balance.pull_push_work(a_J, b_J) if (a_J or 0.0) > 0.0 and (b_J or 0.0) > 0.0 else None
     if share is None or pair.weekly_work_min is None or round(share, DECIMALS) >= pair.weekly_work_min:
         return ()
     return situation.told(weekly_work_ratio=round(share, DECIMALS), weekly_work_min=pair.weekly_work_min)

@@ -97,7 +97,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a clinician decided for an exercise and a side, and its series, the one used last at the end.
 
     `times` are those of its last sessions in ms, for attendance, `work` the concentric work of the sessions of the last
-    7 days in J, with their times in ms.
+    7 days in J, None where it is unknown, with their times in ms.
     """
 
     exercise: str
@@ -114,11 +114,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     goal_load_N: float | None = None
     mvt: float | None = None
     times: tuple[int, ...] = ()
-    work: tuple[tuple[int, float], ...] = ()
+    work: tuple[tuple[int, float | None], ...] = ()
 
-    def work_J(self, now_ms: int) -> float:  # noqa: N802 - SI symbols keep their case
-        """Return the concentric work of the last 7 days in J."""
-        return sum(work_J for at_ms, work_J in self.work if at_ms >= now_ms - WEEK_MS)
+    def work_J(self, now_ms: int) -> float | None:  # noqa: N802 - SI symbols keep their case
+        """Return the concentric work of the last 7 days in J; None if that of a session is unknown."""
+        week_J = [work_J for at_ms, work_J in self.work if at_ms >= now_ms - WEEK_MS]
+        known_J = [work_J for work_J in week_J if work_J is not None]
+        return sum(known_J) if len(known_J) == len(week_J) else None
 
 
 class PatientState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

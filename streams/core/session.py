@@ -177,6 +177,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     work_sets : int
         The sets that count for progress: with a rep that was accepted, and at the load that was prescribed.
         `last_set_reps` and `fewest_set_reps` are accepted reps of these, `tul_last_set_s` is of the last of them.
+    work_J, work_why : float or None, str or None
+        Work of those valid reps of which it is known, in J, and why it is not of the first of the others.
     """
 
     id: str
@@ -221,6 +223,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     work_sets: int = 0
     cut_N: float | None = None
     calibrated: tuple[float, float] | None = None
+    work_why: str | None = None
 
     @property
     def waits(self) -> bool:

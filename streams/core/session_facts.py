@@ -226,11 +226,10 @@ def _measured(series: Series, fact: SessionSummarised, now_ms: int, typical_erro
 
 
 def _attended(plan: Plan, fact: SessionSummarised, now_ms: int) -> Plan:
-    """Count a session for attendance, and its work for the week."""
+    """Count a session for attendance, and its work for the week: of lost reps nobody knows it."""
     if not fact.valid_reps:
         return plan
     work = tuple(one for one in plan.work if one[0] >= now_ms - WEEK_MS)
-    work_J = fact.values.get("work_J")
-    if work_J is not None:
-        work = (*work, (now_ms, work_J))[-MAX_WORKS:]
+    work_J = None if fact.incomplete else fact.values.get("work_J")
+    work = (*work, (now_ms, work_J))[-MAX_WORKS:]
     return replace(plan, times=(*plan.times, now_ms)[-MAX_TIMES:], work=work)

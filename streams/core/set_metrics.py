@@ -7,7 +7,7 @@ from streams.core import curves, fatigue, similarity, undefined
 from streams.core.baseline import Baseline, is_comparable
 from streams.core.ragged import FloatArray
 from streams.core.session import SessionState
-from streams.core.sets import SetState
+from streams.core.sets import NO_INPUT, SetState
 
 DECIMALS = 6
 """Precision of a stored summary: finer than any sensor, coarse enough that no last bit shows."""
@@ -22,9 +22,6 @@ LIKENESS: Mapping[str, Callable[[FloatArray, FloatArray], float | None]] = {
     "reference_dtw": similarity.dtw,
 }
 """What is told of a set's mean force curve against the patient's own; never a reason for more than a cue (S19)."""
-
-NO_INPUT = "invalid_input"
-"""Reason of a metric that does not know one itself."""
 
 Reading = float | str
 """A value, or the reason why there is none."""
@@ -41,13 +38,10 @@ def picked(
     return "too_few_reps" if value is None else round(value, DECIMALS)
 
 
-def _by(metric: Callable[[list[float]], float | None], values: Sequence[float | None], unknown: str) -> Reading:
-    """Ask a metric of `fatigue` about what is known, and it itself for the reason if it is undefined."""
-    known = [value for value in values if value is not None]
-    if values and not known:
-        return unknown
-    value = metric(known)
-    return undefined.why(metric, known) or "too_few_reps" if value is None else round(value, DECIMALS)
+def _by(metric: Callable[[fatigue.Values], float | None], values: Sequence[float | None]) -> Reading:
+    """Ask a metric of `fatigue`, and it itself for the reason if it is undefined; it is if any value is unknown."""
+    value = metric(values)
+    return undefined.why(metric, values) or NO_INPUT if value is None else round(value, DECIMALS)
 
 
 def set_values(running: SetState, session: SessionState) -> tuple[dict[str, float], dict[str, str]]:
@@ -57,19 +51,20 @@ def set_values(running: SetState, session: SessionState) -> tuple[dict[str, floa
     roms = [rep.range_of_motion for rep in valid]
     works = [rep.work_J for rep in valid]
     paced = "wrong_intent" if session.intent != "max" else None
+    no_work = next((rep.why_no_work for rep in valid if rep.why_no_work), None)
     readings: dict[str, Reading] = {
         "best_mean_velocity": picked([rep.velocity for rep in valid], max, "gap"),
         "velocity_loss_pct": paced or picked(velocities, fatigue.loss_best_to_last),
         "velocity_loss_last_two_pct": paced or picked(velocities, fatigue.loss_best_to_mean_of_last_two),
         "velocity_loss_robust_pct": paced or picked(velocities, lambda known: fatigue.velocity_loss_robust(known)[-1]),
         "set_recovery": paced or _recovery(running, session),
-        "rom_decay_pct": _by(fatigue.rom_decay, roms, "too_few_reps"),
-        "rom_cv_pct": _by(fatigue.rom_cv, roms, "too_few_reps"),
+        "rom_decay_pct": _by(fatigue.rom_decay, roms),
+        "rom_cv_pct": _by(fatigue.rom_cv, roms),
         "time_under_load_s": round(running.tul_s, DECIMALS) if running.valid_count else "too_few_reps",
         "bottom_hold_time_s": picked([rep.bottom_hold_s for rep in valid], median, "open_at_end"),
-        "work_J": picked(works, sum, "no_channel"),
-        "work_fatigue_pct": _by(fatigue.work_fatigue, works, "no_channel"),
-        "fatigue_index_pct": _by(fatigue.fatigue_index, works, "no_channel"),
+        "work_J": no_work or picked(works, sum),
+        "work_fatigue_pct": no_work or _by(fatigue.work_fatigue, works),
+        "fatigue_index_pct": no_work or _by(fatigue.fatigue_index, works),
         "best_peak_force": picked([rep.peak_force for rep in valid], max, "no_channel"),
         **_force_slope([rep.peak_force for rep in valid]),
         "reps_in_reserve": _reserve(running.rpe),
@@ -88,10 +83,9 @@ def _recovery(running: SetState, session: SessionState) -> Reading:
 
 
 def _force_slope(peaks: Sequence[float | None]) -> dict[str, Reading]:
-    known = [peak for peak in peaks if peak is not None]
-    slope = fatigue.force_slope(known)
+    slope = fatigue.force_slope(peaks)
     if slope is None:
-        why = "no_channel" if peaks and not known else undefined.why(fatigue.force_slope, known) or "too_few_reps"
+        why = "no_channel" if None in peaks else undefined.why(fatigue.force_slope, peaks) or NO_INPUT
         return {"force_slope_pct": why, "force_slope_r2": why}
     r2: Reading = "zero_denominator" if slope.r2 is None else round(slope.r2, DECIMALS)
     return {"force_slope_pct": round(slope.pct_per_rep, DECIMALS), "force_slope_r2": r2}

@@ -11,13 +11,16 @@ MAX_FIRED = 16
 EARLY_REPS = (2, 3, 4)
 """Valid reps of a set whose force at the end of range later ones are held against (science.md 4)."""
 
+NO_INPUT = "invalid_input"
+"""Reason of a metric where nobody knows a better one."""
+
 
 class RepNote(msgspec.Struct, frozen=True, array_like=True):
     """What later decisions need of one received rep; None where the metric is undefined.
 
     `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
     `bottom_hold_s` is the time since the rep before ended, by the device clock. `corrected` says that gravity, cam and
-    friction were taken out of its force.
+    friction were taken out of its force. `work_why` says why `work_J` is None.
     """
 
     id: str
@@ -41,6 +44,12 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     end_range_force: float | None = None
     bottom_hold_s: float | None = None
     corrected: bool | None = None
+    work_why: str | None = None
+
+    @property
+    def why_no_work(self) -> str | None:
+        """Why a valid rep has no work; None if it has some."""
+        return (self.work_why or NO_INPUT) if self.valid and self.work_J is None else None
 
 
 class SetState(msgspec.Struct, frozen=True, array_like=True):

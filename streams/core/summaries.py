@@ -60,6 +60,7 @@ def add_rep(session: SessionState, rep: RepNote) -> SessionState:
         tempo_errors_pct=errors,
         rom_completeness_min_pct=_least(session.rom_completeness_min_pct, rep.rom_completeness_pct),
         work_J=session.work_J if rep.work_J is None else round((session.work_J or 0.0) + rep.work_J, DECIMALS),
+        work_why=session.work_why or rep.why_no_work,
     )
 
 
@@ -107,7 +108,7 @@ def summarise_session(
             "tempo_error_median_pct": picked(session.tempo_errors_pct or [None], median, "no_reference"),
             "velocity_loss_max_pct": _or(session.velocity_loss_max_pct, paced),
             "tul_last_set_s": _or(session.tul_last_set_s, "too_few_reps"),
-            "work_J": _or(session.work_J, "no_channel" if session.valid_reps else "too_few_reps"),
+            "work_J": session.work_why or _or(session.work_J, "too_few_reps"),
             "best_peak_force": _or(session.learned.best_force, unheard),
             "symmetry_index_pct": picked(session.learned.symmetries_pct or [None], median, unheard),
         }

@@ -283,9 +283,9 @@ def test_two_weeks_between_the_halves_are_too_long() -> None:
         assert len(record.tests) == tests
 
 
-def strong(patient: Patient, exercise: str, force: float, work_J: float | None = None) -> None:
+def strong(patient: Patient, exercise: str, force: float, work_J: float | None = None, **fields: Any) -> None:
     values = GOOD | {"best_peak_force": force} | ({} if work_J is None else {"work_J": work_J})
-    patient.train(exercise=exercise, values=values)
+    patient.train(exercise=exercise, values=values, **fields)
 
 
 def pulls_and_pushes(row: float, press: float, sessions: int = 8, work: tuple[float, float] | None = None) -> list[str]:
@@ -339,6 +339,21 @@ def test_work_of_more_than_7_days_ago_is_of_another_week() -> None:
     strong(patient, "chest_press", 100.0, 1_000.0)
     (told,) = [one.detail for one in patient.ask(exercise="chest_press") if isinstance(one, Notice)]
     assert "weekly_work_ratio 0.5" in told
+
+
+@pytest.mark.parametrize("unknown", [{"work_J": None}, {"work_J": 400.0, "incomplete": True}])
+@pytest.mark.parametrize("exercise", ["seated_row", "chest_press"])
+def test_a_week_with_a_session_of_unknown_work_says_nothing_until_that_is_of_another_week(
+    exercise: str, unknown: dict[str, Any]
+) -> None:
+    patient = someone("seated_row", "chest_press")
+    strong(patient, exercise, 100.0, **unknown)
+    for day, said in ((0.0, 0), (7.1, 1)):
+        patient.day += day
+        strong(patient, "seated_row", 100.0, 500.0)
+        strong(patient, "chest_press", 100.0, 1_000.0)
+        told = [one.detail for one in patient.ask(exercise="chest_press") if isinstance(one, Notice)]
+        assert sum("weekly_work_ratio" in one for one in told) == said
 
 
 SIDES = st.sampled_from(["left", "right", "both"])

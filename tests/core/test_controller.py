@@ -556,6 +556,53 @@ def test_a_set_tells_fatigue_of_work_and_force_and_the_reps_in_reserve() -> None
     assert one_set.values["fatigue_index_pct"] == 18.088737
 
 
+def lacking(rep: Rep, channel: str, samples: slice) -> Rep:
+    """Return a rep of which some samples of a channel never came."""
+    counts = np.frombuffer(getattr(rep, channel), "<i2").copy()
+    counts[samples] = -32_768
+    return replace(rep, **{channel: counts.tobytes()})
+
+
+GAP, UNHEARD = ("position", slice(120, 127)), ("force", slice(None))  # 70 ms in the concentric; no load cell
+
+
+def with_lacks(**lacks: tuple[str, slice]) -> tuple[SetSummarised, SessionSummarised]:
+    """Sum up a set of seven reps, of which those that are named lack something, and its session."""
+    machine = Machine()
+    began = machine.begin()
+    reps = {f"rep{n}": machine.rep(n) for n in range(1, 8)}
+    told = [*began, *(lacking(rep, *lacks[name]) if name in lacks else rep for name, rep in reps.items())]
+    told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=7), machine.say(SessionEnded, session="s1")]
+    said = run(records(told))[1]
+    return metrics(said, SetSummarised)[0], metrics(said, SessionSummarised)[0]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "why"),
+    [({"rep4": GAP}, "gap"), ({"rep2": GAP, "rep5": UNHEARD}, "gap"), ({"rep2": UNHEARD, "rep5": GAP}, "no_channel")],
+)
+def test_a_valid_rep_of_unknown_work_leaves_the_work_of_its_set_and_session_unknown(
+    lacks: dict[str, Any], why: str
+) -> None:
+    one_set, session = with_lacks(**lacks)
+    assert one_set.valid_reps == 7
+    assert [one_set.undefined[name] for name in ("work_J", "work_fatigue_pct", "fatigue_index_pct")] == [why] * 3
+    assert session.undefined["work_J"] == why
+
+
+def test_an_invalid_rep_takes_nothing_from_the_work_of_its_set_and_session() -> None:
+    one_set, session = with_lacks(rep4=("position", slice(115, 130)))
+    assert (one_set.reps, one_set.valid_reps) == (7, 6)
+    assert one_set.values["work_J"] == session.values["work_J"] == pytest.approx(6 * 300.0, rel=0.01)
+    assert {"work_fatigue_pct", "fatigue_index_pct"} <= set(one_set.values)
+
+
+def test_a_rep_without_a_load_cell_leaves_the_slope_of_force_unknown() -> None:
+    one_set, _ = with_lacks(rep4=UNHEARD)
+    assert one_set.undefined["force_slope_pct"] == one_set.undefined["force_slope_r2"] == "no_channel"
+    assert one_set.values["best_peak_force"] > 300.0  # the best of what is known
+
+
 def test_every_metric_of_a_set_and_a_session_is_defined_or_has_its_reason() -> None:
     machine = Machine()
     empty = [*machine.begin(), machine.say(SetEnded, session="s1", set_number=1, reps_done=0)]
