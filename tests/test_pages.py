@@ -82,7 +82,11 @@ MAX = SessionState(
 SETS: dict[str, tuple[SetState, SessionState]] = {
     "nobody moved": (a_set(), MAX),
     "paced": (a_set(*[noted()] * 8), replace(MAX, intent="paced")),
-    "with gaps": (a_set(*[noted(velocity=None, work_J=None, work_why="gap", bottom_hold_s=None)] * 8), MAX),
+    "with gaps": (
+        a_set(*[noted(velocity=None, velocity_why="gap", work_J=None, work_why="gap", bottom_hold_s=None)] * 8),
+        MAX,
+    ),
+    "another scale": (a_set(*[noted(velocity=None, velocity_why="scale_mismatch")] * 8), MAX),
     "no load cell": (a_set(*[noted(peak_force=None, work_J=None, work_why="no_channel")] * 8), MAX),
     "no way, no work": (a_set(*[noted(velocity=0.0, range_of_motion=0.0, work_J=0.0, peak_force=0.0)] * 8), MAX),
     "after a set of rest": (a_set(*[noted()] * 3), replace(MAX, first_best=0.0)),
@@ -98,7 +102,8 @@ SETS: dict[str, tuple[SetState, SessionState]] = {
 SESSIONS: dict[str, SessionState] = {
     "nobody moved": MAX,
     "paced": replace(MAX, intent="paced"),
-    "with gaps": replace(MAX, valid_reps=3, work_why="gap"),
+    "with gaps": replace(MAX, valid_reps=3, work_why="gap", velocity_loss_why="gap"),
+    "another scale": replace(MAX, valid_reps=3, velocity_loss_why="scale_mismatch"),
     "no load cell": replace(MAX, valid_reps=3, work_why="no_channel", learned=Learned(load_N=300.0)),
 }
 

@@ -177,6 +177,7 @@ def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepN
         bottom_hold_s=_bottom_hold_s(running, rep, values.get("time_under_load_s")),
         corrected=rep.corrected,
         work_why=measured.undefined.get("concentric_work_J"),
+        velocity_why=measured.undefined.get("mean_velocity"),
     )
 
 

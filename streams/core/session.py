@@ -179,6 +179,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         `last_set_reps` and `fewest_set_reps` are accepted reps of these, `tul_last_set_s` is of the last of them.
     work_J, work_why : float or None, str or None
         Work of those valid reps of which it is known, in J, and why it is not of the first of the others.
+    velocity_loss_why : str or None
+        Why the first set without a velocity loss has none.
     """
 
     id: str
@@ -224,6 +226,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     cut_N: float | None = None
     calibrated: tuple[float, float] | None = None
     work_why: str | None = None
+    velocity_loss_why: str | None = None
 
     @property
     def waits(self) -> bool:

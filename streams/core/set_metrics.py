@@ -1,6 +1,6 @@
 """Set metrics: the reps of one set in numbers, each with its value or the reason why there is none."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from streams.core import curves, fatigue, similarity, undefined
@@ -28,12 +28,12 @@ Reading = float | str
 
 
 def picked(
-    values: Sequence[float | None], pick: Callable[[list[float]], float | None], unknown: str = "too_few_reps"
+    values: Sequence[float | None], pick: Callable[[list[float]], float | None], unknown: str | None = None
 ) -> Reading:
     """Pick from what is known; `unknown` is the reason if there are values to pick from, and none is known."""
     known = [value for value in values if value is not None]
     if values and not known:
-        return unknown
+        return unknown or NO_INPUT
     value = pick(known) if known else None
     return "too_few_reps" if value is None else round(value, DECIMALS)
 
@@ -47,17 +47,20 @@ def _by(metric: Callable[[fatigue.Values], float | None], values: Sequence[float
 def set_values(running: SetState, session: SessionState) -> tuple[dict[str, float], dict[str, str]]:
     """Return the set's metrics that are defined, and the reasons of those that are not."""
     valid = running.valid
-    velocities = [rep.velocity for rep in running.fast]
+    fast = [rep for rep in valid if rep.is_fast]
+    velocities, no_velocity = [rep.velocity for rep in fast], _first(rep.why_no_velocity for rep in fast)
     roms = [rep.range_of_motion for rep in valid]
     works = [rep.work_J for rep in valid]
     paced = "wrong_intent" if session.intent != "max" else None
-    no_work = next((rep.why_no_work for rep in valid if rep.why_no_work), None)
+    no_work = _first(rep.why_no_work for rep in valid)
     readings: dict[str, Reading] = {
-        "best_mean_velocity": picked([rep.velocity for rep in valid], max, "gap"),
-        "velocity_loss_pct": paced or picked(velocities, fatigue.loss_best_to_last),
-        "velocity_loss_last_two_pct": paced or picked(velocities, fatigue.loss_best_to_mean_of_last_two),
-        "velocity_loss_robust_pct": paced or picked(velocities, lambda known: fatigue.velocity_loss_robust(known)[-1]),
-        "set_recovery": paced or _recovery(running, session),
+        "best_mean_velocity": picked(
+            [rep.velocity for rep in valid], max, _first(rep.why_no_velocity for rep in valid)
+        ),
+        "velocity_loss_pct": paced or picked(velocities, fatigue.loss_best_to_last, no_velocity),
+        "velocity_loss_last_two_pct": paced or picked(velocities, fatigue.loss_best_to_mean_of_last_two, no_velocity),
+        "velocity_loss_robust_pct": paced or picked(velocities, _last_robust, no_velocity),
+        "set_recovery": paced or _recovery(running, session, no_velocity),
         "rom_decay_pct": _by(fatigue.rom_decay, roms),
         "rom_cv_pct": _by(fatigue.rom_cv, roms),
         "time_under_load_s": round(running.tul_s, DECIMALS) if running.valid_count else "too_few_reps",
@@ -73,11 +76,19 @@ def set_values(running: SetState, session: SessionState) -> tuple[dict[str, floa
     return split(readings)
 
 
-def _recovery(running: SetState, session: SessionState) -> Reading:
+def _first(whys: Iterable[str | None]) -> str | None:
+    return next((why for why in whys if why is not None), None)
+
+
+def _last_robust(velocities: list[float]) -> float | None:
+    return fatigue.velocity_loss_robust(velocities)[-1]
+
+
+def _recovery(running: SetState, session: SessionState, no_velocity: str | None) -> Reading:
     """Compare the set's best velocity with the first set's; the first set is its own."""
     best = running.best_velocity
     if best is None:
-        return "too_few_reps"
+        return no_velocity or "too_few_reps"
     recovery = fatigue.set_recovery(best, best if session.first_best is None else session.first_best)
     return "zero_denominator" if recovery is None else round(recovery, DECIMALS)
 

@@ -20,7 +20,7 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
 
     `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
     `bottom_hold_s` is the time since the rep before ended, by the device clock. `corrected` says that gravity, cam and
-    friction were taken out of its force. `work_why` says why `work_J` is None.
+    friction were taken out of its force. `work_why` and `velocity_why` say why there is none.
     """
 
     id: str
@@ -45,6 +45,12 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     bottom_hold_s: float | None = None
     corrected: bool | None = None
     work_why: str | None = None
+    velocity_why: str | None = None
+
+    @property
+    def why_no_velocity(self) -> str | None:
+        """Why a valid rep has no velocity; None if it has one."""
+        return (self.velocity_why or NO_INPUT) if self.valid and self.velocity is None else None
 
     @property
     def why_no_work(self) -> str | None:

@@ -80,6 +80,7 @@ def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> S
         set=None,
         sets=session.sets + 1,
         velocity_loss_max_pct=max((loss for loss in losses if loss is not None), default=None),
+        velocity_loss_why=session.velocity_loss_why or summary.undefined.get("velocity_loss_robust_pct"),
         model=foresight.learned(session, ended),
         first_best=ended.best_velocity if session.first_best is None else session.first_best,
     )
@@ -106,7 +107,7 @@ def summarise_session(
         {
             "rom_completeness_min_pct": _or(session.rom_completeness_min_pct, "no_reference"),
             "tempo_error_median_pct": picked(session.tempo_errors_pct or [None], median, "no_reference"),
-            "velocity_loss_max_pct": _or(session.velocity_loss_max_pct, paced),
+            "velocity_loss_max_pct": _or(session.velocity_loss_max_pct, session.velocity_loss_why or paced),
             "tul_last_set_s": _or(session.tul_last_set_s, "too_few_reps"),
             "work_J": session.work_why or _or(session.work_J, "too_few_reps"),
             "best_peak_force": _or(session.learned.best_force, unheard),

@@ -566,6 +566,9 @@ def lacking(rep: Rep, channel: str, samples: slice) -> Rep:
 GAP, UNHEARD = ("position", slice(120, 127)), ("force", slice(None))  # 70 ms in the concentric; no load cell
 
 
+OF_VELOCITY = ("velocity_loss_pct", "velocity_loss_last_two_pct", "velocity_loss_robust_pct", "set_recovery")
+
+
 def with_lacks(**lacks: tuple[str, slice]) -> tuple[SetSummarised, SessionSummarised]:
     """Sum up a set of seven reps, of which those that are named lack something, and its session."""
     machine = Machine()
@@ -595,6 +598,34 @@ def test_an_invalid_rep_takes_nothing_from_the_work_of_its_set_and_session() -> 
     assert (one_set.reps, one_set.valid_reps) == (7, 6)
     assert one_set.values["work_J"] == session.values["work_J"] == pytest.approx(6 * 300.0, rel=0.01)
     assert {"work_fatigue_pct", "fatigue_index_pct"} <= set(one_set.values)
+
+
+def test_a_set_whose_reps_all_have_gaps_says_so_of_velocity_and_work() -> None:
+    one_set, session = with_lacks(**{f"rep{n}": GAP for n in range(1, 8)})
+    unknown = ("best_mean_velocity", *OF_VELOCITY, "work_J", "work_fatigue_pct", "fatigue_index_pct")
+    assert (one_set.valid_reps, {one_set.undefined[name] for name in unknown}) == (7, {"gap"})
+    assert {session.undefined[name] for name in ("velocity_loss_max_pct", "work_J")} == {"gap"}
+
+
+def test_a_set_without_a_velocity_names_the_reason_of_its_first_rep() -> None:
+    machine = Machine()
+    began = machine.begin()
+    reps = [machine.rep(n, velocity_scale=1e-4) for n in range(1, 5)]
+    first, second, *others = (replace(rep, velocity=bytes(2 * rep.samples)) for rep in reps)  # it never moves
+    told = [*began, first, lacking(second, *GAP), *others]
+    told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=4), machine.say(SessionEnded, session="s1")]
+    said = run(records(told))[1]
+    assert metrics(said, RepMeasured)[0].undefined["mean_velocity"] == "scale_mismatch"
+    (one_set,), (session,) = metrics(said, SetSummarised), metrics(said, SessionSummarised)
+    assert {one_set.undefined[name] for name in ("best_mean_velocity", *OF_VELOCITY)} == {"scale_mismatch"}
+    assert session.undefined["velocity_loss_max_pct"] == "scale_mismatch"
+
+
+def test_velocity_is_that_of_the_reps_that_have_one() -> None:
+    one_set, _ = with_lacks(rep1=GAP, rep7=GAP)
+    assert {"best_mean_velocity", *OF_VELOCITY} <= set(one_set.values)
+    one_set, _ = with_lacks(**{f"rep{n}": GAP for n in range(1, 6)})
+    assert one_set.undefined["velocity_loss_robust_pct"] == "too_few_reps"  # two have one
 
 
 def test_a_rep_without_a_load_cell_leaves_the_slope_of_force_unknown() -> None:
