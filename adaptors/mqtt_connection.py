@@ -14,7 +14,7 @@ from typing import Self
 import mqtt5
 
 from adaptors.mqtt_inbox import Inbox
-from adaptors.mqtt_link import MAX_PACKET_BYTES, ConnectionLost, Link
+from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES, ConnectionLost, Link
 from adaptors.mqtt_outbox import Outbox
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.limits import MAX_MESSAGE_BYTES
@@ -116,7 +116,7 @@ class Connection:
             raise
         self.session_present = connack.session_present
         self._outbox = Outbox(min(connack.receive_max, MAX_IN_FLIGHT))
-        self._max_packet_bytes = connack.max_packet_size or MAX_PACKET_BYTES
+        self._max_packet_bytes = connack.max_packet_size or BROKER_MAX_PACKET_BYTES
         self._link.keep_alive(float(connack.server_keep_alive or packet.keep_alive))
 
     async def subscribe(self, filters: Sequence[str]) -> None:

@@ -9,9 +9,13 @@ import mqtt5
 
 from streams.core.errors import Busy
 
-MAX_PACKET_BYTES = 270_336
-"""Largest packet that we take: 256 KiB of payload and 8 KiB for topic and properties. The broker is told so, hence it
-withholds a larger one instead of sending us the same unreadable thing at every reconnect."""
+BROKER_MAX_PACKET_BYTES = 270_336
+"""Largest packet that the broker takes of anybody: 256 KiB of payload and 8 KiB for topic and properties."""
+
+MAX_PACKET_BYTES = BROKER_MAX_PACKET_BYTES + 1_024
+"""Largest packet that we take, and tell the broker so: larger than any that it can pass on. What it has confirmed and
+finds too large for us it drops, and each such one takes for good a place in the window that we gave it. mosquitto
+counts the bytes of a packet otherwise when it passes it on than when it takes it, so one limit for both won't do."""
 
 WRITE_BUFFER_BYTES = 1_048_576
 """Bytes that the socket has not taken yet at which publishers wait: four of the largest packets."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from adaptors.mqtt_link import MAX_PACKET_BYTES
+from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES
 from spineloop import contract_of_log as in_log
 from spineloop.contract_of_log import Node, ref, tags, told
 from spineloop.pages import DOCS
@@ -105,7 +105,7 @@ def _broker() -> Node:
             "mqtt": {
                 "cleanSession": False,
                 "sessionExpiryInterval": MQTT_SESSION_S,
-                "maximumPacketSize": MAX_PACKET_BYTES,
+                "maximumPacketSize": BROKER_MAX_PACKET_BYTES,
                 "lastWill": {"topic": _address("presence"), "qos": 1, "retain": True, "message": offline},
                 "bindingVersion": "0.2.0",
             }

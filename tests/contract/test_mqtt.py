@@ -19,11 +19,12 @@ from mqtt5 import ConnectPacket, PublishPacket
 from adaptors.embedded_broker import embedded_broker
 from adaptors.mqtt_client import Will, address, connect
 from adaptors.mqtt_connection import MAX_IN_FLIGHT, Connection
-from adaptors.mqtt_link import MAX_PACKET_BYTES, ConnectionLost
+from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES, MAX_PACKET_BYTES, ConnectionLost
 from loadtest import shipped
 from loadtest.native import free_port, mosquitto
 from streams.core.errors import BrokenPromise
 from streams.core.limits import MAX_MESSAGE_BYTES
+from tests.shell.raw_machine import QOS_1, say_all, sized
 
 pytestmark = pytest.mark.broker
 
@@ -146,6 +147,19 @@ async def test_a_message_of_the_largest_size_passes_and_a_larger_one_never_leave
     assert [message.payload for message in await received(clinic, 1)] == [largest]
     with pytest.raises(BrokenPromise, match="at most 262144"):
         await machine.publish(f"{name}/rep", bytes(MAX_MESSAGE_BYTES + 1))
+
+
+async def test_whatever_mosquitto_confirms_it_can_pass_on_to_us_however_large(mosquitto_url: str, name: str) -> None:
+    window = 2  # what is confirmed and never comes takes its places for good: then nothing comes any more
+    largest = BROKER_MAX_PACKET_BYTES - 1  # mosquitto counts one byte beside what follows the fixed header
+    sizes = [*(size for size in range(largest - 3, largest + 1) for _ in range(window)), 100, 200, 300]
+    async with await connect(mosquitto_url, client_id=f"{name}-clinic", receive_maximum=window) as clinic:
+        await clinic.subscribe([f"{name}/m"])
+        packets = [sized(f"{name}/m", number, size) for number, size in enumerate(sizes, 1)]
+        await say_all(mosquitto_url, f"{name}-machine", packets)
+        came = await received(clinic, len(sizes))
+    again = [PublishPacket(f"{name}/m", one.payload, qos=QOS_1, packet_id=1).write() for one in came]
+    assert [len(one) for one in again] == [len(one) for one in packets]
 
 
 async def test_all_streams_of_a_machine_come_in_the_order_they_were_sent_in(client: Client, name: str) -> None:
@@ -486,6 +500,8 @@ async def through_tls(port: int, server: ssl.SSLContext) -> AsyncIterator[int]:
 
 
 def test_the_largest_packet_is_the_same_in_the_brokers_configuration_and_here() -> None:
-    assert f"max_packet_size {MAX_PACKET_BYTES}\n" in shipped.configuration("mosquitto/mosquitto.conf", {})
+    for name in ("mosquitto/mosquitto.conf", "mosquitto/wall.conf"):
+        assert f"max_packet_size {BROKER_MAX_PACKET_BYTES}\n" in shipped.configuration(name, {})
+    assert MAX_PACKET_BYTES >= BROKER_MAX_PACKET_BYTES + 1_000
     assert f"max_payload_size = {MAX_MESSAGE_BYTES}\n" in shipped.configuration("iotcore/rumqttd.toml", {})
     assert f"max_inflight_count = {IOTCORE_WINDOW}\n" in shipped.configuration("iotcore/rumqttd.toml", {})

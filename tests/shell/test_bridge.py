@@ -13,6 +13,7 @@ from mqtt5 import PublishPacket
 from adaptors.embedded_broker import embedded_broker
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection, Refused
+from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES
 from ingest import arrival, bridge
 from ingest.bridge import Bridge, BridgeSettings, site_filter, site_filters
 from loadtest.native import Server, free_port, mosquitto
@@ -25,6 +26,7 @@ from streams.core.telemetry import Heartbeat, Rep, SessionStarted
 from streams.core.topics import DEAD_LETTER, TELEMETRY, mqtt_topic, parse_mqtt
 from tests.core.story import Machine
 from tests.shell.counts import Counts
+from tests.shell.raw_machine import say_all, sized
 
 pytestmark = pytest.mark.broker
 
@@ -306,7 +308,22 @@ async def test_what_can_not_be_understood_is_put_aside_unchanged_and_the_stream_
     assert clinic.meters.totals["spineloop_dead_letters_total"] == 1
 
 
-def test_the_two_reasons_that_no_broker_lets_through_are_told_too() -> None:
+async def test_the_largest_packets_that_the_broker_takes_are_put_aside_and_stop_nothing(clinic: Clinic) -> None:
+    topic, largest = f"spineloop/v1/{clinic.machine}/event", BROKER_MAX_PACKET_BYTES - 1
+    clinic.window = 1  # one that the broker drops would take the only place in it for good
+    before, after = beats(2)
+    async with clinic.carrying():
+        await clinic.publish(before)
+        packets = [sized(topic, number, largest - number % 2) for number in range(1, 5)]
+        await say_all(clinic.url, f"{clinic.tenant}-raw", packets)
+        await clinic.publish(after)
+        await until(lambda: len(clinic.log.records) == 6)
+    letters = clinic.log.records[1:-1]
+    assert sequence(clinic.log.values()) == [0, 1]
+    assert {(header(one, "__connect.errors.exception.message") or "")[:11] for one in letters} == {"too_large: "}
+
+
+def test_the_two_reasons_that_our_own_clients_can_not_bring_about_are_told_too() -> None:
     topic = mqtt_topic("acme/north/m1", "rep")
     huge = PublishPacket(topic, bytes(MAX_MESSAGE_BYTES + 1))
     with pytest.raises(Malformed) as too_large:
