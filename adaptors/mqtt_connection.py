@@ -1,7 +1,7 @@
 """Connection: one MQTT 5 connection, QoS 1. The object is the epoch: it never reconnects, and no ack outlives it.
 
 Packet ids are the broker's business and die with the connection. Here a message is acknowledged as the object that was
-received, in the order of receipt, on the connection that delivered it, or not at all (docs/decisions/0001).
+handed out, in the order of receipt, on the connection that delivered it, or not at all (docs/decisions/0001).
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Self
 
 import mqtt5
 
-from adaptors.mqtt_inbox import Inbox
+from adaptors.mqtt_inbox import Heard, Inbox
 from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES, ConnectionLost, Link
 from adaptors.mqtt_outbox import Outbox
 from streams.core.errors import BrokenPromise, Busy
@@ -146,7 +146,7 @@ class Connection:
         for name, reason in zip(filters, suback.reason_codes, strict=True):
             _check(f"SUBSCRIBE {name}", reason)
 
-    async def receive(self, limit: int) -> Sequence[mqtt5.PublishPacket]:
+    async def receive(self, limit: int) -> Sequence[Heard]:
         """Return what has come, at least one and at most `limit` messages; one caller at a time.
 
         Raises ConnectionLost at once when the connection is gone: what was not handed out comes again.
@@ -158,7 +158,7 @@ class Connection:
         self._link.check()
         return self._inbox.take(limit)
 
-    def ack(self, batch: Sequence[mqtt5.PublishPacket]) -> None:
+    def ack(self, batch: Sequence[Heard]) -> None:
         """Acknowledge messages: the first of those that `receive` handed out, in its order, in one write.
 
         Raises
@@ -239,7 +239,7 @@ class Connection:
         self._link.send([raw])
 
     def _hear(self, packets: Sequence[mqtt5.Packet]) -> None:
-        messages = [packet for packet in packets if isinstance(packet, mqtt5.PublishPacket)]
+        messages = [Heard.of(packet) for packet in packets if isinstance(packet, mqtt5.PublishPacket)]
         if len(messages) < len(packets):
             for packet in packets:
                 self._hear_answer(packet)

@@ -2,13 +2,76 @@
 
 from collections.abc import Iterable, Sequence
 from operator import is_
+from sys import getsizeof
+from typing import Self
 
 import mqtt5
+import msgspec
 
 from streams.core.errors import BrokenPromise
 
 MAX_HELD_BYTES = 67_108_864
-"""Payload bytes held at which the inbox is full: 64 MiB, of a process that may have 512."""
+"""Bytes held at which the inbox is full, as `Heard.held_bytes` counts them: 64 MiB, of a process that may have 512."""
+
+OBJECT_BYTES = 500
+"""What one message takes in memory beside the texts and bytes that it came with."""
+
+TRACE_PROPERTY = "traceparent"
+"""The user property that somebody reads."""
+
+MAX_TRACES = 4
+"""How many of them are kept; one is what belongs there."""
+
+
+class Heard(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """A message as it is held and handed out: what somebody reads of its packet.
+
+    A packet of 270 kB may be 54,000 empty user properties, which take 4 MB once they are parsed, so it is not kept.
+
+    Parameters
+    ----------
+    topic, payload, packet_id, retain, duplicate, message_expiry_interval : ...
+        As in the packet; the id is None for QoS 0.
+    content_type, response_topic, correlation_data : str, str, bytes or None
+        As in the packet.
+    user_properties : sequence of (str, str)
+        Those that are named `traceparent`, a few.
+    """
+
+    topic: str
+    payload: bytes
+    packet_id: int | None = None
+    retain: bool = False
+    duplicate: bool = False
+    message_expiry_interval: int | None = None
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation_data: bytes | None = None
+    user_properties: Sequence[tuple[str, str]] = ()
+
+    @classmethod
+    def of(cls, packet: mqtt5.PublishPacket) -> Self:
+        """Take out of a packet what is kept of it."""
+        traces = [one for one in packet.user_properties if one[0] == TRACE_PROPERTY][:MAX_TRACES]
+        return cls(
+            topic=packet.topic,
+            payload=packet.payload,
+            packet_id=packet.packet_id,
+            retain=packet.retain,
+            duplicate=packet.duplicate,
+            message_expiry_interval=packet.message_expiry_interval,
+            content_type=packet.content_type,
+            response_topic=packet.response_topic,
+            correlation_data=packet.correlation_data,
+            user_properties=traces,
+        )
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes in memory, about."""
+        beside = (self.topic, self.payload, self.content_type, self.response_topic, self.correlation_data)
+        # of a text the size and not the length: one emoji in it makes every character take four bytes
+        return OBJECT_BYTES + sum(map(getsizeof, beside)) + sum(getsizeof(value) for _, value in self.user_properties)
 
 
 class Inbox:
@@ -24,7 +87,7 @@ class Inbox:
 
     Examples
     --------
-    >>> inbox, one = Inbox(max_held=2), mqtt5.PublishPacket("t", b"1", packet_id=7, qos=mqtt5.QoS.AT_LEAST_ONCE)
+    >>> inbox, one = Inbox(max_held=2), Heard(topic="t", payload=b"1", packet_id=7)
     >>> inbox.put([one])
     >>> [message.payload for message in inbox.take(limit=10)], inbox.held
     ([b'1'], 1)
@@ -34,8 +97,8 @@ class Inbox:
 
     def __init__(self, max_held: int) -> None:
         self._max_held = max_held
-        self._waiting: list[mqtt5.PublishPacket] = []
-        self._taken: list[mqtt5.PublishPacket] = []
+        self._waiting: list[Heard] = []
+        self._taken: list[Heard] = []
         self._held_bytes = 0
 
     @property
@@ -57,19 +120,19 @@ class Inbox:
         """Messages that wait to be taken."""
         return len(self._waiting)
 
-    def put(self, messages: Iterable[mqtt5.PublishPacket]) -> None:
+    def put(self, messages: Iterable[Heard]) -> None:
         """Add messages at the end."""
         for message in messages:
             self._waiting.append(message)
-            self._held_bytes += len(message.payload)
+            self._held_bytes += message.held_bytes
 
-    def take(self, limit: int) -> Sequence[mqtt5.PublishPacket]:
+    def take(self, limit: int) -> Sequence[Heard]:
         """Hand out the next messages, at most `limit`."""
         batch, self._waiting = self._waiting[:limit], self._waiting[limit:]
         self._taken += batch
         return batch
 
-    def settle(self, batch: Sequence[mqtt5.PublishPacket]) -> Sequence[int]:
+    def settle(self, batch: Sequence[Heard]) -> Sequence[int]:
         """Forget the first of those that were taken; return the packet ids to acknowledge (QoS 0 has none).
 
         Raises
@@ -80,5 +143,5 @@ class Inbox:
         if len(batch) > len(self._taken) or not all(map(is_, batch, self._taken)):
             raise BrokenPromise("messages must be acknowledged in the order of receipt")
         del self._taken[: len(batch)]
-        self._held_bytes -= sum(len(message.payload) for message in batch)
+        self._held_bytes -= sum(message.held_bytes for message in batch)
         return [message.packet_id for message in batch if message.packet_id is not None]

@@ -19,6 +19,7 @@ from mqtt5 import ConnectPacket, PublishPacket
 from adaptors.embedded_broker import embedded_broker
 from adaptors.mqtt_client import Will, address, connect
 from adaptors.mqtt_connection import MAX_IN_FLIGHT, Connection
+from adaptors.mqtt_inbox import Heard
 from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES, MAX_PACKET_BYTES, ConnectionLost
 from loadtest import shipped
 from loadtest.native import free_port, mosquitto
@@ -83,8 +84,8 @@ async def client(url: str, name: str) -> AsyncIterator[Client]:
         await connection.close()
 
 
-async def received(connection: Connection, number: int, *, ack: bool = True) -> list[PublishPacket]:
-    messages: list[PublishPacket] = []
+async def received(connection: Connection, number: int, *, ack: bool = True) -> list[Heard]:
+    messages: list[Heard] = []
     async with asyncio.timeout(DEADLINE_S):
         while len(messages) < number:
             batch = await connection.receive(number - len(messages))
@@ -104,7 +105,7 @@ async def publish_all(connection: Connection, topic: str, numbers: Sequence[int]
     await asyncio.gather(*(connection.publish(topic, str(number).encode()) for number in numbers))
 
 
-def numbers(messages: Sequence[PublishPacket]) -> list[int]:
+def numbers(messages: Sequence[Heard]) -> list[int]:
     return [int(message.payload) for message in messages]
 
 

@@ -8,11 +8,11 @@ from itertools import count
 
 import pytest
 import pytest_asyncio
-from mqtt5 import PublishPacket
 
 from adaptors.embedded_broker import embedded_broker
 from adaptors.mqtt_client import Will, connect
 from adaptors.mqtt_connection import Connection
+from adaptors.mqtt_inbox import Heard
 from loadtest import fleet as fleets
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
@@ -72,7 +72,7 @@ class Clinic:
             will=told,
         )
 
-    def fleet(self, *, barrier: Barrier | None = None, **settings: object) -> Fleet[PublishPacket]:
+    def fleet(self, *, barrier: Barrier | None = None, **settings: object) -> Fleet[Heard]:
         chosen = {name: getattr(self.settings, name) for name in self.settings.__struct_fields__} | settings
         return Fleet(FleetSettings(**chosen), self.connect, now_ms=lambda: NOW_MS, barrier=barrier)
 
@@ -102,7 +102,7 @@ class Clinic:
             except Busy:
                 await asyncio.sleep(0.02)
 
-    async def _note(self, ear: Connection, message: PublishPacket) -> None:
+    async def _note(self, ear: Connection, message: Heard) -> None:
         topic = parse_mqtt(message.topic)
         if topic.stream == "command":
             return
@@ -122,7 +122,7 @@ class Clinic:
             if not isinstance(said, Presence)
         )
 
-    async def until_heard(self, fleet: Fleet[PublishPacket]) -> None:
+    async def until_heard(self, fleet: Fleet[Heard]) -> None:
         await until(lambda: set(fleet.ledger.published) <= set(self.ids()))
 
 

@@ -8,11 +8,11 @@ from itertools import count
 import msgspec
 import pytest
 import pytest_asyncio
-from mqtt5 import PublishPacket
 
 from adaptors.embedded_broker import embedded_broker
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection, Refused
+from adaptors.mqtt_inbox import Heard
 from adaptors.mqtt_link import BROKER_MAX_PACKET_BYTES
 from ingest import arrival, bridge
 from ingest.bridge import Bridge, BridgeSettings, site_filter, site_filters
@@ -100,7 +100,7 @@ class Clinic:
         name = f"{self.tenant}-{role}"
         return await connect(self.url, client_id=name, session_expiry_s=3_600, receive_maximum=self.window)
 
-    def bridge(self, **settings: object) -> Bridge[PublishPacket]:
+    def bridge(self, **settings: object) -> Bridge[Heard]:
         chosen = msgspec.structs.replace(self.settings, **settings)
         return Bridge(self._join, self.log, self.meters, now_ms=lambda: NOW_MS, settings=chosen)
 
@@ -111,7 +111,7 @@ class Clinic:
         return connection
 
     @asynccontextmanager
-    async def carrying(self, **settings: object) -> AsyncIterator[Bridge[PublishPacket]]:
+    async def carrying(self, **settings: object) -> AsyncIterator[Bridge[Heard]]:
         """Run a bridge; at the end of the block it is asked to stop, and does."""
         one, stop = self.bridge(**settings), asyncio.Event()
         running = asyncio.create_task(one.run(stop))
@@ -325,10 +325,10 @@ async def test_the_largest_packets_that_the_broker_takes_are_put_aside_and_stop_
 
 def test_the_two_reasons_that_our_own_clients_can_not_bring_about_are_told_too() -> None:
     topic = mqtt_topic("acme/north/m1", "rep")
-    huge = PublishPacket(topic, bytes(MAX_MESSAGE_BYTES + 1))
+    huge = Heard(topic=topic, payload=bytes(MAX_MESSAGE_BYTES + 1))
     with pytest.raises(Malformed) as too_large:
         arrival.to_record(parse_mqtt(topic), huge, NOW_MS)
-    down = PublishPacket(mqtt_topic("acme/north/m1", "command"), b"{}")
+    down = Heard(topic=mqtt_topic("acme/north/m1", "command"), payload=b"{}")
     with pytest.raises(Malformed) as wrong_stream:
         arrival.to_record(parse_mqtt(down.topic), down, NOW_MS)
     assert (too_large.value.reason, wrong_stream.value.reason) == ("too_large", "wrong_stream")
@@ -428,7 +428,7 @@ async def test_a_broker_that_restarts_is_found_again_with_all_it_kept() -> None:
         assert clinic.meters.totals["spineloop_busy_total"] >= 1
 
 
-async def _restart(server: Server, clinic: Clinic, one: Bridge[PublishPacket]) -> None:
+async def _restart(server: Server, clinic: Clinic, one: Bridge[Heard]) -> None:
     await server.process.stop()
     await until(lambda: not one.ready and clinic.meters.totals["spineloop_busy_total"] > 1)
     await server.process.restart()

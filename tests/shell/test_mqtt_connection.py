@@ -9,7 +9,7 @@ import pytest
 from adaptors import mqtt_client, mqtt_connection
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection, Refused
-from adaptors.mqtt_inbox import MAX_HELD_BYTES, Inbox
+from adaptors.mqtt_inbox import MAX_HELD_BYTES, MAX_TRACES, OBJECT_BYTES, Heard, Inbox
 from adaptors.mqtt_link import MAX_PACKET_BYTES, ConnectionLost
 from adaptors.mqtt_outbox import MAX_PACKET_ID, Outbox
 from streams.core.errors import BrokenPromise, Busy
@@ -124,13 +124,44 @@ async def test_a_full_inbox_stops_the_reading_until_half_of_it_is_acknowledged(
 
 def test_an_inbox_is_full_by_bytes_too() -> None:
     inbox = Inbox(max_held=1_000)
-    one = mqtt5.PublishPacket("t", bytes(MAX_HELD_BYTES // 4), qos=QOS_1, packet_id=1)
+    one = Heard(topic="t", payload=bytes(MAX_HELD_BYTES // 4 - OBJECT_BYTES), packet_id=1)
     inbox.put([one] * 3)
     assert not inbox.is_full
     inbox.put([one])
     assert inbox.is_full
-    inbox.settle(inbox.take(2))
+    inbox.settle(inbox.take(3))
     assert inbox.has_room
+
+
+def test_what_is_held_beside_the_payload_counts_too() -> None:
+    topic = "t/" * 30_000 + "\U0001f600"  # one of those makes each of its characters take four bytes
+    inbox = Inbox(max_held=10_000)
+    while not inbox.is_full:
+        inbox.put([Heard(topic=topic, payload=b"", packet_id=1)])
+    assert inbox.held <= MAX_HELD_BYTES // (4 * len(topic)) + 1
+
+
+async def test_a_message_of_tens_of_thousands_of_properties_takes_no_more_than_one_of_none(
+    broker: HandBroker, connection: Connection
+) -> None:
+    properties = [*[("", "")] * 25_000, ("traceparent", "00-1"), *[("", "")] * 25_000]
+    many = mqtt5.PublishPacket("t", b"1", qos=QOS_1, packet_id=1, user_properties=properties).write()
+    broker.send(*[many] * 5, message(2, packet_id=2))
+    await until(lambda: connection.held == 6)
+    *full, last = await connection.receive(6)
+    assert [one.user_properties for one in full] == [[("traceparent", "00-1")]] * 5
+    assert [type(one) for one in full] == [Heard] * 5  # and not the packet, of 4 MB
+    assert {one.held_bytes - last.held_bytes for one in full} <= set(range(100))
+    connection.ack([*full, last])
+    assert connection.held == 0
+
+
+def test_the_traces_that_are_kept_are_few_and_count() -> None:
+    long = "0" * 10_000
+    packet = mqtt5.PublishPacket("t", b"1", user_properties=[("traceparent", long)] * 20)
+    heard = Heard.of(packet)
+    assert len(heard.user_properties) == MAX_TRACES
+    assert heard.held_bytes >= MAX_TRACES * len(long)
 
 
 async def test_a_peer_that_falls_silent_is_given_up(broker: HandBroker) -> None:
