@@ -8,10 +8,12 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from spineloop import looking, redriving, wiring
 from spineloop.looking import Data
 from spineloop.policy_report import at
+from spineloop.printable import printable, printable_json
 from spineloop.redriving import Letter, Place, Redriven
 from spineloop.settings import Settings, WrongSetting
 from streams.core import codec
@@ -23,6 +25,8 @@ SHOWN = 50
 
 SHOWN_BYTES = 4_096
 """How much of a value is shown that is no message."""
+
+_LINE_FEED = "\n"
 
 app = typer.Typer(no_args_is_help=True, help="What could not be understood: look at it, and put it back after a mend.")
 
@@ -45,14 +49,14 @@ def listed(*, reason: Reason = None, stage: Stage = None, as_json: Json = False,
         "nothing was changed",
     )
     if as_json:
-        typer.echo(msgspec.json.encode([_plain(letter) for letter in found]))
+        _echo_json([_plain(letter) for letter in found])
         return
     if not found:
         typer.echo("no dead letters")
         return
     Console().print(_table(found))
     for (why, who), count in sorted(Counter((one.reason, one.stage) for one in found).items()):
-        typer.echo(f"{count:>9,}  {why} at {who}")
+        typer.echo(printable(f"{count:>9,}  {why} at {who}"))
 
 
 @app.command()
@@ -72,17 +76,20 @@ def show(
     )
     told = _told(record)
     if as_json:
-        typer.echo(msgspec.json.encode(told))
+        _echo_json(told)
         return
     value, trace = told.pop("value"), told.pop("trace")
     for name, what in told.items():
-        typer.echo(f"{name:<10}{what if not isinstance(what, dict) else ''}".rstrip())
+        typer.echo(printable(f"{name:<10}{what if not isinstance(what, dict) else ''}".rstrip()))
         for header, text in what.items() if isinstance(what, dict) else ():
-            typer.echo(f"  {header}: {text}")
+            typer.echo(printable(f"  {header}: {text}"))
     if trace:
-        typer.echo(f"trace\n{trace.rstrip()}")
+        typer.echo(f"trace\n{printable(trace.rstrip(), keep=_LINE_FEED)}")
     typer.echo("value")
-    typer.echo(value if isinstance(value, str) else msgspec.json.format(msgspec.json.encode(value), indent=2))
+    if isinstance(value, str):
+        typer.echo(printable(value))
+    else:
+        typer.echo(printable_json(msgspec.json.format(msgspec.json.encode(value), indent=2)))
 
 
 @app.command()
@@ -115,10 +122,10 @@ def redrive(
     )
     if as_json:
         refused = {str(one): why for one, why in found.refused.items()}
-        typer.echo(msgspec.json.encode({"redriven": [str(one) for one in found.done], "refused": refused}))
+        _echo_json({"redriven": [str(one) for one in found.done], "refused": refused})
     else:
         for one, why in found.refused.items():
-            typer.echo(f"{one} refused: {why}", err=True)
+            typer.echo(printable(f"{one} refused: {why}"), err=True)
         typer.echo(f"{len(found.done):,} went back" + (f", {len(found.refused):,} refused" if found.refused else ""))
     if found.refused:
         raise typer.Exit(1)
@@ -155,6 +162,10 @@ async def _redrive(settings: Settings, places: Sequence[Place], reason: str | No
         return await redriving.redrive(log, chosen, wiring.wall_clock_ms, all_or_none=bool(places))
 
 
+def _echo_json(told: object) -> None:
+    typer.echo(printable_json(msgspec.json.encode(told)))
+
+
 def _plain(letter: Letter) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(letter)
     return told | {"place": str(letter.place)}
@@ -166,7 +177,8 @@ def _table(found: Sequence[Letter]) -> Table:
     for name in ("place", "time (UTC)", "key", "stage", "reason", "detail", "went back"):
         table.add_column(name)
     for one in newest:
-        table.add_row(str(one.place), at(one.at_ms), one.key, one.stage, one.reason, one.detail, one.redriven)
+        cells = (str(one.place), at(one.at_ms), one.key, one.stage, one.reason, one.detail, one.redriven)
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # as it is: in a plain str rich reads markup
     return table
 
 
@@ -191,9 +203,9 @@ def _value(value: bytes) -> Any:  # noqa: ANN401 - whatever was sent
     """Return a value as a person can read it: as JSON if it is a message of any kind, else its bytes."""
     try:
         read = msgspec.json.decode(value) if codec.is_json(value) else msgspec.msgpack.decode(value)
-    except (ValueError, RecursionError):
-        read = None
-    if isinstance(read, dict):
-        return msgspec.to_builtins(read)
+        if isinstance(read, dict):
+            return msgspec.json.decode(msgspec.json.encode(read))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        pass  # MessagePack has values, and keys, that JSON can't have
     some = repr(value[:SHOWN_BYTES])[2:-1]
     return some if len(value) <= SHOWN_BYTES else f"{some}... ({len(value):,} bytes)"

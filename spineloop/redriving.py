@@ -231,7 +231,7 @@ async def redrive(log: Log, wanted: Collection[Place], now_ms: Callable[[], int]
     streams.stretch.OutOfRange
         There is no such letter.
     """
-    found = await letters(log)
+    found, wanted = await letters(log), frozenset(wanted)
     for one in sorted(wanted):
         if one not in found.by_place:
             await whole(log, one)
@@ -239,7 +239,8 @@ async def redrive(log: Log, wanted: Collection[Place], now_ms: Callable[[], int]
     if arrived:
         await log.append([_mark(record, "done", now_ms()) async for record in _wholes(log, arrived)])
     left = [one for one in sorted(wanted) if one not in arrived]
-    refused = {one: why for one in left if (why := _why_not(found, one, wanted)) is not None}
+    stays = _first_that_stays(found, wanted)
+    refused = {one: why for one in left if (why := _why_not(found.by_place[one], stays)) is not None}
     async for record in _wholes(log, [one for one in left if one not in refused]):
         try:
             put_back(record)
@@ -300,19 +301,21 @@ async def _arrived(log: Readable, begun: Mapping[Place, Begun]) -> set[Place]:
     return {one for one in begun if str(one) in there}
 
 
-def _why_not(found: Letters, one: Place, wanted: Collection[Place]) -> str | None:
+def _first_that_stays(found: Letters, wanted: Collection[Place]) -> Mapping[tuple[str, str], Place]:
+    """Look up for each frozen key and stage the first letter that neither went back nor is to go."""
+    first = dict[tuple[str, str], Place]()
+    for one, letter in found.by_place.items():
+        if letter.reason == QUARANTINED and letter.redriven != "done" and one not in wanted:
+            whose = (letter.key, letter.stage)
+            first[whose] = min(one, first.get(whose, one))
+    return first
+
+
+def _why_not(letter: Letter, stays: Mapping[tuple[str, str], Place]) -> str | None:
     """Say why a letter must not go back, if so: it did, or its key is frozen by an earlier one that stays."""
-    letter = found.by_place[one]
     if letter.redriven == "done":
         return "it went back already"
-    if letter.reason != QUARANTINED:
+    first = stays.get((letter.key, letter.stage))
+    if letter.reason != QUARANTINED or first is None or first > letter.place:
         return None
-    earlier = [
-        other.place
-        for other in found.by_place.values()
-        if (other.key, other.stage, other.reason) == (letter.key, letter.stage, QUARANTINED)
-        and other.place < one
-        and other.redriven != "done"
-        and other.place not in wanted
-    ]
-    return f"{min(earlier)} of the same key has to go back before it" if earlier else None
+    return f"{first} of the same key has to go back before it"

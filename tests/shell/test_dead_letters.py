@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
+from time import process_time
 from typing import Any
 
+import msgspec
 import pytest
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
@@ -317,6 +319,17 @@ async def test_a_later_record_of_a_frozen_key_does_not_go_back_before_the_first(
     assert (await back(log, [two, three])).done == (two, three)
 
 
+async def test_thousands_of_letters_of_one_frozen_key_take_seconds(log: Brittle) -> None:
+    number = 2_000
+    await put(log, *(heard(seq, reason="quarantined") for seq in range(number)))
+    first, *others = sorted((await redriving.letters(log)).by_place)
+    began_s = process_time()
+    refused = (await back(log, others)).refused  # a list, and each letter has to know whether an earlier one stays
+    assert set(refused.values()) == {f"{first} of the same key has to go back before it"}
+    assert len((await back(log, [first, *others])).done) == number
+    assert process_time() - began_s < 20.0  # it took minutes, and eight times as many for twice as many letters
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -365,6 +378,62 @@ def test_one_letter_is_shown_with_all_that_is_known_of_it(spineloop: Spineloop, 
     assert '"type": "heartbeat"' in spineloop("dead-letters", "show", place, "--data", folder).out
     (place,) = [one["place"] for one in listed(spineloop, folder, "--reason", "bad_topic")]
     assert spineloop("dead-letters", "show", place, "--data", folder).out.endswith("value\n\\xff\\xfe\n")
+
+
+NASTY = "[/x] [red]hidden[/red] \x1b]0;pwn\x07 \x9b31m \u202e"
+TOLD = r"[/x] [red]hidden[/red] \x1b]0;pwn\x07 \x9b31m \u202e"
+
+
+@pytest.fixture
+def nasty(tmp_path: Path) -> Path:
+    """Make a log whose letter has markup and terminal sequences in its topic, its detail and its value."""
+
+    async def fill() -> None:
+        why = Malformed("bad_topic", f"no such type: {NASTY}")
+        message = Message(f"factory/{NASTY}", msgspec.json.encode({"type": NASTY}))
+        async with opened(tmp_path) as log:
+            await put(log, to_dead_letter(message, why, NOW_MS))
+
+    asyncio.run(fill())
+    return tmp_path
+
+
+def test_text_of_a_sender_is_printed_as_it_is_and_moves_no_terminal(spineloop: Spineloop, nasty: Path) -> None:
+    table = spineloop("dead-letters", "list", "--data", nasty)
+    assert (table.code, table.out.count(TOLD)) == (0, 2)  # key and detail
+    (letter,) = listed(spineloop, nasty)
+    assert (letter["key"], letter["detail"]) == (f"factory/{NASTY}", f"no such type: {NASTY}")
+    shown = spineloop("dead-letters", "show", letter["place"], "--data", nasty)
+    assert (shown.code, f"why       bad_topic: no such type: {TOLD}" in shown.out) == (0, True)
+    again = spineloop("dead-letters", "redrive", "--all", "--data", nasty)
+    assert again.code == 1
+    raw = spineloop("dead-letters", "show", letter["place"], "--data", nasty, "--json")
+    assert raw.told["value"]["type"] == NASTY
+    for said in (table, shown, again, raw):
+        assert (said.out + said.err).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"\x81\xa1a\xd4\x05\x00", id="an extension type"),
+        pytest.param(b"\x81\xc0\x01", id="nil as a key"),
+        pytest.param(b"\x81\x91\x01\x01", id="a list as a key"),
+        pytest.param(b"\x81\xa1a" * 30_000 + b"\x01", id="without end"),
+    ],
+)
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_a_value_that_json_can_not_have_is_shown_as_bytes(
+    spineloop: Spineloop, tmp_path: Path, value: bytes, option: tuple[str, ...]
+) -> None:
+    async def fill() -> None:
+        async with opened(tmp_path) as log:
+            await put(log, refused_at_the_door(f"spineloop/v1/{MACHINE}/event", value))
+
+    asyncio.run(fill())
+    (place,) = [one["place"] for one in listed(spineloop, tmp_path)]
+    shown = spineloop("dead-letters", "show", place, "--data", tmp_path, *option)
+    assert (shown.code, repr(value[:20])[2:-1].replace("\\", "\\\\" if option else "\\") in shown.out) == (0, True)
 
 
 def test_redriven_on_the_command_line_once(spineloop: Spineloop, folder: Path) -> None:
