@@ -51,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     kind : str
         What it may do.
     scope : str
-        Tenant or `tenant/site` that a service is for; empty is all.
+        Tenant or `tenant/site` that a service is for; empty is all, and a downlink is for all.
     hash : str
         Of the secret, as mosquitto writes it; empty once it is revoked.
     added_ms, revoked_ms : int or None
@@ -102,6 +102,9 @@ def add(
         raise NoSuchName(f"{name} has a credential already: revoke it first")
     if scope and kind not in SERVICES:
         raise NoSuchName(f"{name}: what {kind}s reach follows from the name, and can't be chosen")
+    if scope and kind == "downlink":
+        # They share one group and take any command: one that the broker then refuses is a dead letter, STOP included.
+        raise NoSuchName(f"{name}: a downlink sends to all, and can't have a scope")
     secret = secrets.token_urlsafe(SECRET_BYTES)
     entry = Entry(name=name, kind=kind, scope=scope, hash=hashed(secret, secrets.token_bytes(12)), added_ms=now_ms)
     return register.put(entry), secret

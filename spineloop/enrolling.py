@@ -41,7 +41,7 @@ def add(
     *,
     folder: Folder = HERE,
     service: Annotated[str | None, typer.Option(help="A service instead: ingest, downlink or reflex.")] = None,
-    scope: Annotated[str, typer.Option(help="Tenant or tenant/site that a service is for; all otherwise.")] = "",
+    scope: Annotated[str, typer.Option(help="Tenant or tenant/site that ingest or reflex is for; all otherwise.")] = "",
     reload: Reload = None,
     pid_file: PidFile = None,
     as_json: Json = False,

@@ -63,6 +63,7 @@ def test_who_is_revoked_is_out_of_the_brokers_files_and_stays_in_the_list(spinel
         ["add", "acme/north/row-1", "--service", "ingest"],
         ["add", "acme/north", "--scope", "umbra"],
         ["add", "ingest-0", "--service", "ingest", "--scope", "acme/#"],
+        ["add", "downlink-0", "--service", "downlink", "--scope", "acme"],
         ["add", "ACME/north/row-1"],
         ["add", "+/+/+"],
         ["add", "acme/north/#"],
@@ -78,6 +79,15 @@ def test_who_could_not_be_one_of_ours_is_refused_in_one_line(
     said = spineloop("machines", *words, "--folder", tmp_path)
     assert (said.code, said.out, said.err.count("\n")) == (1, "", 1)
     assert not (tmp_path / "passwords").exists()
+
+
+def test_a_downlink_has_no_scope_for_what_another_tenant_is_told_would_be_refused(
+    spineloop: Spineloop, tmp_path: Path
+) -> None:
+    words = ("machines", "add", "downlink-0", "--service", "downlink", "--folder", tmp_path)
+    said = spineloop(*words, "--scope", "acme")
+    assert said.err == "spineloop: machines: downlink-0: a downlink sends to all, and can't have a scope\n"
+    assert spineloop(*words).code == 0
 
 
 def test_a_second_credential_is_not_made_before_the_first_is_revoked(spineloop: Spineloop, tmp_path: Path) -> None:
