@@ -252,6 +252,22 @@ def test_the_wall_has_every_limit_of_the_open_broker_and_lets_nobody_in_unnamed(
     assert {("allow_anonymous", "false"), ("use_username_as_clientid", "true")} <= walled
 
 
+def test_the_brokers_memory_is_bounded_from_outside_and_not_by_its_own_count(services: Mapping[str, Any]) -> None:
+    assert services["mosquitto"]["mem_limit"] == "2g"
+    assert services["mosquitto"]["restart"] == "unless-stopped"
+    for name in ("mosquitto/mosquitto.conf", "mosquitto/wall.conf"):
+        settings = line_settings((shipped.DEPLOY / name).read_text(encoding="utf-8"))
+        assert "memory_limit" not in {key for key, _ in settings}  # it counts wrongly, and then serves nobody
+
+
+def test_the_port_for_services_has_room_for_many_clinics() -> None:
+    wall = (shipped.DEPLOY / "mosquitto/wall.conf").read_text(encoding="utf-8")
+    inside = wall.partition("listener 1883\n")[2].partition("listener 8883\n")[0]
+    room, clinics, downlinks = 1_024, 200, 12
+    assert f"max_connections {room}\n" in inside
+    assert 4 * clinics + downlinks <= room
+
+
 def test_the_mounted_configuration_files_are_those_of_the_native_servers(services: Mapping[str, Any]) -> None:
     volumes = [volume for service in services.values() for volume in service.get("volumes", [])]
     mounted = {volume.split(":")[0].removeprefix("./deploy/") for volume in volumes if volume.startswith("./deploy/")}
