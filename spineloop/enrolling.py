@@ -93,12 +93,18 @@ def revoke(name: Name, *, folder: Folder = HERE, reload: Reload = None, pid_file
 
 @contextmanager
 def _changing(folder: Path) -> Iterator[None]:
-    """Let one at a time change a folder: two that read the same register would undo each other."""
+    """Let one at a time change a folder: two that read the same register would undo each other.
+
+    The lock is on the folder itself. A file for it, made by root, would shut the owner of the folder out afterwards.
+    """
     with _told():
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        with (folder / ".lock").open("w", encoding="ascii") as lock:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """Who may connect: the command line, the files that it writes, and that mosquitto's own tool reads them."""
 
+import asyncio
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -13,7 +16,7 @@ import pytest
 from loadtest.child import installed
 from spineloop import access
 from spineloop.access import Entry, NoSuchName, Register
-from tests.shell.spoken import Spineloop
+from tests.shell.spoken import Spineloop, in_thread
 
 
 @pytest.fixture
@@ -35,8 +38,34 @@ def test_a_secret_is_printed_once_and_is_in_no_file(spineloop: Spineloop, tmp_pa
 
 def test_the_register_is_for_us_alone_and_the_brokers_files_for_its_group(spineloop: Spineloop, tmp_path: Path) -> None:
     spineloop("machines", "add", "acme/north/row-1", "--folder", tmp_path)
-    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir() if path.name != ".lock"}
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"register.json": 0o600, "passwords": 0o640, "acl": 0o640}
+
+
+async def test_who_changes_the_register_waits_for_whoever_is_at_it(spineloop: Spineloop, tmp_path: Path) -> None:
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    adding = asyncio.create_task(in_thread(spineloop, "machines", "add", "acme/north/row-1", "--folder", tmp_path))
+    await asyncio.sleep(0.3)
+    assert not adding.done()
+    os.close(lock)
+    assert (await adding).code == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave something behind that its owner can't write")
+def test_what_root_has_added_its_owner_can_revoke(spineloop: Spineloop) -> None:
+    nobody = 65_534
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folder lets nobody in but root
+        folder = Path(name)
+        os.chown(folder, nobody, nobody)
+        assert spineloop("machines", "add", "acme/north/row-1", "--folder", folder).code == 0
+        assert {path.stat().st_uid for path in folder.iterdir()} == {nobody}
+        os.seteuid(nobody)
+        try:
+            said = spineloop("machines", "revoke", "acme/north/row-1", "--folder", folder)
+        finally:
+            os.seteuid(0)
+        assert (said.code, said.out) == (0, "acme/north/row-1 has no credential any more\n")
 
 
 def test_who_is_revoked_is_out_of_the_brokers_files_and_stays_in_the_list(spineloop: Spineloop, tmp_path: Path) -> None:
