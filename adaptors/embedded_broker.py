@@ -33,10 +33,82 @@ STOP_LIMIT_S = 5.0
 
 PROBE_PAUSE_S = 0.05
 
+ASKED_TOO_S = 0.5
+"""How long a broker that has ended may have been faster than the signal that ends us: systemd sends it to both."""
+
+
+class EmbeddedBroker:
+    """A broker that runs.
+
+    Parameters
+    ----------
+    url : str
+        Where it is.
+    process : Process
+        The child that it is.
+
+    Attributes
+    ----------
+    url : str
+        As given.
+    """
+
+    def __init__(self, url: str, process: Process) -> None:
+        self.url = url
+        self._process = process
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.returncode is None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Watch it until `stop` is set, and end it then, at once: it keeps nothing, so it must confirm nothing more.
+
+        Raises
+        ------
+        BrokenPromise
+            It has ended by itself.
+        """
+        ended, stopping = asyncio.create_task(self._process.wait()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not stop.is_set():
+                await asyncio.wait({stopping}, timeout=ASKED_TOO_S)
+        finally:
+            ended.cancel()
+            stopping.cancel()
+        if not stop.is_set():
+            raise BrokenPromise(f"the embedded broker ended with status {self._process.returncode}")
+        await self.end()
+
+    async def end(self) -> None:
+        """End it."""
+        if self.is_alive:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_LIMIT_S)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
 
 @asynccontextmanager
 async def embedded_broker(port: int) -> AsyncIterator[str]:
     """Run a broker on a loopback port as long as the block; give its URL once it has accepted a client.
+
+    Raises
+    ------
+    BrokenPromise
+        The port is taken, or the broker did not answer in time.
+    """
+    async with started(port) as broker:
+        yield broker.url
+
+
+@asynccontextmanager
+async def started(port: int) -> AsyncIterator[EmbeddedBroker]:
+    """Run a broker on a loopback port as long as the block or until it is ended; give it once it has let a client in.
 
     Raises
     ------
@@ -50,11 +122,12 @@ async def embedded_broker(port: int) -> AsyncIterator[str]:
         file.flush()
         command = (sys.executable, "-P", str(PROGRAM), file.name)  # -P: our folder must not hide the child's modules
         process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=DEVNULL, start_new_session=True)
+        broker = EmbeddedBroker(url, process)
         try:
             await _answers(url, process)
-            yield url
+            yield broker
         finally:
-            await _stop(process)
+            await broker.end()
 
 
 def configured(text: str, port: int) -> str:
@@ -93,13 +166,3 @@ async def _answers(url: str, process: Process) -> None:
     except TimeoutError as error:
         raise BrokenPromise(f"the embedded broker did not answer on {url} in {START_LIMIT_S:g} s") from error
     raise BrokenPromise(f"the embedded broker ended with status {process.returncode}")
-
-
-async def _stop(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()

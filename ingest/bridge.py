@@ -227,7 +227,12 @@ class Bridge(Generic[M]):
         """Make a batch durable, then acknowledge it; what fails before the ack leaves it to come again."""
         if records:
             await self._append(records, stop)
-        machines.ack(batch)
+        try:
+            machines.ack(batch)
+        except Busy:
+            if not stop.is_set():
+                raise
+            # A broker that was told to stop as well may keep nothing: the batch behind this one has to be stored, too.
         self._retry_s = self._settings.first_retry_s
         self._meters.set("spineloop_ingest_window_messages", machines.held)
         if self._letters.are_too_many:  # checked last: a restart must get further
@@ -292,7 +297,8 @@ async def _next(machines: Machines[M], stopping: asyncio.Task[None]) -> Sequence
         await asyncio.wait({receiving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         return () if stopping.done() else receiving.result()
     finally:
-        receiving.cancel()  # what it may have received is not acknowledged, and comes again
+        if not receiving.cancel():  # what it may have received is not acknowledged, and comes again
+            receiving.exception()  # seen: the connection may be lost while we stop
 
 
 async def _stopping(stop: asyncio.Event, limit: asyncio.Timeout) -> None:

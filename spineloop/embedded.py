@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from adaptors.embedded_broker import embedded_broker
+from adaptors import embedded_broker
 from dashboards.live.server import Page
 from spineloop import wiring
 from spineloop.settings import Settings
@@ -61,20 +61,26 @@ def free_port(wanted: int = 0) -> int:
 
 @asynccontextmanager
 async def opened(settings: Settings, embedding: Embedding, meters: Meters) -> AsyncIterator[Embedded]:
-    """Start the broker if it is ours, open log and history, build every role."""
+    """Start the broker if it is ours, open log and history, build every role.
+
+    Our broker is a role like the others: told to stop it ends at once, while they finish what they have in hand, so it
+    confirms nothing to a machine that nobody will fetch. If it ends by itself, it ends them all.
+    """
     async with AsyncExitStack() as stack:
         place = f"sqlite://{embedding.data.absolute()}"
         bound = replace(settings, log_url=place, history_url=place, partitions=PARTITIONS)
+        ours = list[Role]()
         if embedding.mqtt_url is None:
-            url = await stack.enter_async_context(embedded_broker(embedding.port))
-            bound = replace(bound, mqtt_url=url, broker="iotcore")
+            broker = await stack.enter_async_context(embedded_broker.started(embedding.port))
+            ours = [Role("broker", broker.run, lambda: broker.is_alive)]
+            bound = replace(bound, mqtt_url=broker.url, broker="iotcore")
         else:
             bound = replace(bound, mqtt_url=embedding.mqtt_url)
         log = await stack.enter_async_context(wiring.open_log(bound, "embedded"))
         history = await stack.enter_async_context(wiring.open_history(bound))
         roles = wiring.all_roles(bound, log, history, meters)
         if not embedding.page:
-            yield Embedded(bound, roles, log, history)
+            yield Embedded(bound, [*roles, *ours], log, history)
             return
         page = wiring.page(bound, log, roles)
-        yield Embedded(bound, [*roles, wiring.page_role(page)], log, history, page)
+        yield Embedded(bound, [*roles, wiring.page_role(page), *ours], log, history, page)

@@ -308,6 +308,31 @@ async def test_what_can_not_be_understood_is_put_aside_unchanged_and_the_stream_
     assert clinic.meters.totals["spineloop_dead_letters_total"] == 1
 
 
+async def test_what_is_in_hand_is_stored_though_the_broker_ends_when_we_do(clinic: Clinic) -> None:
+    made = list[Connection]()
+
+    async def join() -> Connection:
+        made.append(await clinic.connect())
+        return made[-1]
+
+    clinic.log.gate.clear()
+    stop = asyncio.Event()
+    one = Bridge(join, clinic.log, clinic.meters, now_ms=lambda: NOW_MS, settings=clinic.settings)
+    running = asyncio.create_task(one.run(stop))
+    first, second = beats(2)
+    await clinic.publish(first)
+    await until(lambda: clinic.log.appends == 1)
+    await clinic.publish(second)
+    await until(lambda: made[-1].held == 2)
+    await asyncio.sleep(0.1)  # it is translated, and waits for the first to be stored
+    stop.set()
+    made[-1].abort("the broker has ended")
+    await asyncio.sleep(0.1)
+    clinic.log.gate.set()
+    await asyncio.wait_for(running, DEADLINE_S)
+    assert sequence(clinic.log.values()) == [0, 1]
+
+
 async def test_the_largest_packets_that_the_broker_takes_are_put_aside_and_stop_nothing(clinic: Clinic) -> None:
     topic, largest = f"spineloop/v1/{clinic.machine}/event", BROKER_MAX_PACKET_BYTES - 1
     clinic.window = 1  # one that the broker drops would take the only place in it for good
