@@ -35,8 +35,10 @@ GROUP = -1
 """Stands for all partitions: it moves when any of them does."""
 
 LOOK_S = 1.0
+"""Pause between two looks at the lag and two commits, and longest wait for a commit, in s."""
+
 ANSWER_S = 3.0
-"""Pause between two looks at the lag, and longest wait for the answer. Without one nothing can be done: not ready."""
+"""Longest wait for an answer about the lag, in s. Without one nothing can be done: not ready."""
 
 QUARANTINES = 5
 QUARANTINE_WINDOW_S = 60.0
@@ -79,6 +81,7 @@ class Engine:
         self._tasks: asyncio.TaskGroup | None = None
         self._quarantined: deque[float] = deque(maxlen=QUARANTINES)
         self._progressed_s: dict[int, float] = {}
+        self._reached: dict[int, int] = {}
         self._stop = asyncio.Event()
         self._has_begun = False
         self._is_ready = False
@@ -108,6 +111,7 @@ class Engine:
                     await self._feed(subscription, stop)
                     watchdog.cancel()
                     await self.revoked(tuple(self._partitions))
+                    await self._commit(subscription)
         finally:
             self._subscription = self._tasks = None
             self._is_ready = False
@@ -162,14 +166,19 @@ class Engine:
         await asyncio.gather(*(partition.finish() for partition in leaving))
         _log.info("partitions revoked", stage=self._stage.name, partitions=sorted(partitions))
 
-    async def reached(self, partition: int, position: int) -> None:
-        """Take note of a durable checkpoint; the group's offset follows, for monitoring only (E1)."""
+    def reached(self, partition: int, position: int) -> None:
+        """Take note of a durable checkpoint; the group's offset follows within a second, for monitoring only (E1)."""
         self.progressed(partition)
-        if self._subscription is not None and partition in self._partitions:
-            try:
-                await self._subscription.commit({partition: position})
-            except Busy as busy:  # the checkpoint is what counts
-                self._count_busy(busy)
+        self._reached[partition] = position
+
+    async def _commit(self, subscription: Subscription) -> None:
+        """Let the group's offsets follow the checkpoints: all together, for each commit is a request of its own."""
+        reached, self._reached = self._reached, {}
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await subscription.commit(reached)
+        except (Busy, TimeoutError) as why:  # the checkpoint is what counts
+            self._count_busy(why)
 
     @property
     def share_bytes(self) -> int:
@@ -223,7 +232,7 @@ class Engine:
         items = iter(prepared(self._stage, together))
         return {number: list(islice(items, len(records))) for number, records in batches.items()}
 
-    def _count_busy(self, busy: Busy) -> None:
+    def _count_busy(self, busy: Busy | TimeoutError) -> None:
         self._meters.count("spineloop_busy_total", component="log")
         _log.warning("log is busy", stage=self._stage.name, reason=str(busy))
 
@@ -268,6 +277,7 @@ class Engine:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self, subscription: Subscription) -> None:
+        await self._commit(subscription)
         lags, limit_s = await self._lags(subscription), self._settings.stall_s
         self._meters.set("spineloop_lag_records", sum(lags.values()), stage=self._stage.name)
         now_s = time.monotonic()

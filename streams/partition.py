@@ -49,7 +49,7 @@ def size(record: Record) -> int:
 class Owner(Protocol):
     """What a partition tells the engine."""
 
-    async def reached(self, partition: int, position: int) -> None:
+    def reached(self, partition: int, position: int) -> None:
         """Hear that a checkpoint is durable."""
 
     @property
@@ -289,7 +289,7 @@ class Partition:
             self._state.wrote(base, entries)
         self._meters.count("spineloop_checkpoints_total", stage=self._stage.name)
         self._meters.observe("spineloop_checkpoint_seconds", time.monotonic() - started_s, stage=self._stage.name)
-        await self._owner.reached(self._number, position)
+        self._owner.reached(self._number, position)
 
     async def _mend(self, base: int) -> None:
         """Have every key written again that somebody else wrote since our last checkpoint (E3).

@@ -20,6 +20,7 @@ from streams import engine as engine_module
 from streams.checkpoint import State
 from streams.core.dead_letters import PREFIX
 from streams.core.errors import BrokenPromise, Busy
+from streams.core.meters import MeterName
 from streams.core.records import NewRecord, Record, header
 from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, METRIC, STATE_MAX_BATCH_BYTES, TELEMETRY
 from streams.engine import QUARANTINES, Engine, EngineSettings
@@ -151,25 +152,31 @@ async def test_e1_outputs_are_durable_before_the_checkpoint_that_covers_their_in
     assert {header(record, "ce_id") for record in said} == {f"r{n}" for n in range(30)}
 
 
+class Checkpoints(Counts):
+    """Hears when a checkpoint is written, all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_one = asyncio.Event()
+
+    def count(self, name: MeterName, amount: float = 1.0, **labels: str) -> None:
+        super().count(name, amount, **labels)
+        if name == "spineloop_checkpoints_total":
+            self.has_one.set()
+
+
 class KilledInTheSecondSlice(Brittle):
     """A log that takes its time over the second outputs: a checkpoint is durable by then, and the process is killed."""
 
-    def __init__(self, log: SqliteLog) -> None:
+    def __init__(self, log: SqliteLog, has_checkpoint: asyncio.Event) -> None:
         super().__init__(log)
-        self.has_checkpoint = asyncio.Event()
+        self._has_checkpoint = has_checkpoint
 
     async def append(self, records: Sequence[NewRecord]) -> None:
         if self.writes:
-            await self.has_checkpoint.wait()
+            await self._has_checkpoint.wait()
             raise Killed
         await super().append(records)
-
-    async def checkpoint(
-        self, topic: str, number: int, entries: Sequence[tuple[bytes, bytes | None]], timestamp_ms: int
-    ) -> int:
-        base = await super().checkpoint(topic, number, entries, timestamp_ms)
-        self.has_checkpoint.set()
-        return base
 
 
 async def test_e1_a_checkpoint_that_is_written_beside_the_next_slice_holds_nothing_of_it(
@@ -179,8 +186,9 @@ async def test_e1_a_checkpoint_that_is_written_beside_the_next_slice_holds_nothi
     monkeypatch.setitem(globals(), "QUICK", EngineSettings(checkpoint_s=0.0))
     async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as log:
         await log.append([told("m0", f"r{n}") for n in range(30)])
+        counts = Checkpoints()
         with pytest.raises(ExceptionGroup) as killed:
-            await run_until_done(KilledInTheSecondSlice(log))
+            await run_until_done(KilledInTheSecondSlice(log, counts.has_one), counts=counts)
         assert killed.group_contains(Killed)
         await run_until_done(Brittle(log))
         said = await everything(Brittle(log), METRIC)
@@ -258,6 +266,16 @@ class AwayWhenAsked(Brittle):
             yield records
 
 
+async def test_e1_the_offsets_of_the_group_follow_the_checkpoints_and_are_there_when_it_has_ended(
+    tmp_path: Path,
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as log:
+        await log.append(INPUT)
+        await run_until_done(Brittle(log))
+        ends = {number: end for number, (_, end) in (await log.bounds(TELEMETRY)).items() if end}
+        assert await log.committed(TELEMETRY, Tally.name) == ends
+
+
 async def test_e3_what_a_stranger_wrote_is_read_as_soon_as_the_log_lets_us(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as opened_log:
         log = AwayWhenAsked(opened_log)
@@ -312,7 +330,7 @@ class Idle:
     def __init__(self) -> None:
         self.turns = self.moved = self.at = 0
 
-    async def reached(self, partition: int, position: int) -> None:  # noqa: ARG002
+    def reached(self, partition: int, position: int) -> None:  # noqa: ARG002
         self.at = position
 
     share_bytes = 1_000_000
