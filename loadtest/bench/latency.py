@@ -1,6 +1,6 @@
 """Latency: from a rep or a stop button at a machine to the command that it leads to, and where each ms goes.
 
-A story of a thousand machines is told in real time at two rates, all of it prepared beforehand, so that whoever tells
+A story of a thousand machines is told in real time at three rates, all of it prepared beforehand, so that whoever tells
 it has time to look at the clock. Machines of their own press the stop button in between, one every 100 ms.
 """
 
@@ -40,7 +40,7 @@ MACHINES = 1_000
 NATURAL_REPS_PER_S = 80.0
 """What so many machines bring when they take the time that they take."""
 
-RATES = {"low": 40.0, "medium": 200.0}
+RATES = {"low": 40.0, "natural": NATURAL_REPS_PER_S, "medium": 200.0}
 """Reps in a second; each has 2.7 other messages beside it."""
 
 MEASURED_S, QUICK_MEASURED_S = 40.0, 10.0
