@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import structlog
@@ -69,7 +69,7 @@ def main() -> None:
         _fail(str(failed))
 
 
-def _fail(message: str, code: int = EXIT_FAILED) -> None:
+def _fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
     typer.echo(f"spineloop: {message}", err=True)
     sys.exit(code)
 
@@ -82,10 +82,15 @@ def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, N
     try:
         asyncio.run(work(settings, Exposition()))
     except (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError) as error:
-        _raise_wrong_setting(error)
-        for one in _leaves(error):
-            _log.error("ended", why=str(one), error=type(one).__name__, exc_info=_ours(one))
-        _fail(f"{name}: {_leaves(error)[0]}")
+        _ended(name, error)
+
+
+def _ended(name: str, error: Exception) -> NoReturn:
+    """Say why a command has ended."""
+    _raise_wrong_setting(error)
+    for one in _leaves(error):
+        _log.error("ended", why=str(one), error=type(one).__name__, exc_info=_ours(one))
+    _fail(f"{name}: {_leaves(error)[0]}")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -183,7 +188,10 @@ def demo(
     logs.configure("console", "error", role="demo")
     port = (settings.page_port if page_port is None else page_port) if page else 0
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
-    shown = asyncio.run(demos.run(chosen, settings, Console()))
+    try:
+        shown = asyncio.run(demos.run(chosen, settings, Console()))
+    except (ExceptionGroup, BrokenPromise) as error:
+        _ended("demo", error)
     Console().print(demos.table(shown))
     typer.echo(f"digest {shown.digest}")
     if report is not None:
@@ -274,9 +282,8 @@ def create() -> None:
     try:
         made = asyncio.run(wiring.create_topics(settings))
     except (ValueError, Busy) as error:
-        return _fail(str(error))
+        _fail(str(error))
     typer.echo("\n".join(f"created {name}" for name in made) or "nothing to create")
-    return None
 
 
 @topics_app.command()
@@ -289,12 +296,11 @@ def describe(
     try:
         rows = msgspec.to_builtins(asyncio.run(wiring.describe_topics(settings)))
     except (ValueError, Busy) as error:
-        return _fail(str(error))
+        _fail(str(error))
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
-        return None
+        return
     table = Table("topic", "partitions", "replication", "clean-up", "records", "differences")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)
-    return None

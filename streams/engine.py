@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -68,6 +68,13 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters_in_a_row: int = 1_000
 
 
+class Committing(Protocol):
+    """A member of a group, as far as its offsets go."""
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Store for each partition the offset of the next record to read. Raises Busy."""
+
+
 class Engine:
     """One member of a stage's group: any number of partitions, each run by a task of its own."""
 
@@ -111,7 +118,7 @@ class Engine:
                     await self._feed(subscription, stop)
                     watchdog.cancel()
                     await self.revoked(tuple(self._partitions))
-                    await self._commit(subscription)
+                    await self.commit(subscription)
         finally:
             self._subscription = self._tasks = None
             self._is_ready = False
@@ -150,6 +157,7 @@ class Engine:
 
     async def _restored(self, number: int) -> tuple[int, int]:
         """Restore one partition and let it begin; half of the time goes into connecting, so all do it at once."""
+        self._reached.pop(number, None)  # somebody else may have been further
         partition = Partition(self._stage, self._log, self._meters, self._settings, number=number, owner=self)
         start = await partition.restore()
         if not self._has_begun:  # later, whoever had the partition before us has done so: a rebalance is not to wait
@@ -171,14 +179,16 @@ class Engine:
         self.progressed(partition)
         self._reached[partition] = position
 
-    async def _commit(self, subscription: Subscription) -> None:
+    async def commit(self, member: Committing) -> None:
         """Let the group's offsets follow the checkpoints: all together, for each commit is a request of its own."""
-        reached, self._reached = self._reached, {}
+        reached = dict(self._reached)
         try:
             async with asyncio.timeout(LOOK_S):
-                await subscription.commit(reached)
+                await member.commit(reached)
         except (Busy, TimeoutError) as why:  # the checkpoint is what counts
             self._count_busy(why)
+        else:
+            self._reached = dict(self._reached.items() - reached.items())
 
     @property
     def share_bytes(self) -> int:
@@ -277,7 +287,7 @@ class Engine:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self, subscription: Subscription) -> None:
-        await self._commit(subscription)
+        await self.commit(subscription)
         lags, limit_s = await self._lags(subscription), self._settings.stall_s
         self._meters.set("spineloop_lag_records", sum(lags.values()), stage=self._stage.name)
         now_s = time.monotonic()

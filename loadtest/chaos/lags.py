@@ -37,7 +37,7 @@ class Lag(msgspec.Struct, frozen=True):
 async def lags(log: Log, bootstrap: str) -> dict[str, Lag]:
     """Return the lag of each group that has committed anything; raise Busy.
 
-    Controller and planner commit after each checkpoint, so theirs is too large by up to a quarter of a second.
+    Controller and planner commit what their checkpoints cover once a second, so theirs is too large by that.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=LIMIT_MS)
     try:

@@ -77,8 +77,10 @@ SABOTAGES: Sequence[Sabotage] = (
     Sabotage(
         "PUBACK before the log has it",
         "ingest/bridge.py",
-        "        if records:\n            await self._append(records, stop)\n        machines.ack(batch)\n",
-        "        machines.ack(batch)\n        if records:\n            await self._append(records, stop)\n",
+        "        if records:\n            await self._append(records, stop)\n"
+        "        try:\n            machines.ack(batch)\n",
+        "        try:\n            machines.ack(batch)\n"
+        "            if records:\n                await self._append(records, stop)\n",
         ("tests/shell/test_bridge.py",),
     ),
     Sabotage(

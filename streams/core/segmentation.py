@@ -232,8 +232,9 @@ def _window(signals: Signals) -> _Window:
 def _excursion(signals: Signals, window: _Window) -> _Excursion:
     """Find the excursion that a message is about: context may hold the rep before, and the beginning of the next one.
 
-    It is the one in which the machine saw the concentric end, if it says so; else, of those that are not much shorter
-    than the longest, the last one that closes, because a message ends soon after its own rep.
+    It is the one in which the machine saw the concentric end, if it says so and the message has its beginning; else, of
+    those that are not much shorter than the longest, the last one that closes, because a message ends soon after its
+    own rep; but not as soon as a rebound closes, if there is another.
     """
     x, n = signals.position, signals.n
     above = x >= (window.bottom + OPEN_AT * window.width)[:, None]
@@ -243,8 +244,9 @@ def _excursion(signals: Signals, window: _Window) -> _Excursion:
     opened, closed, found, longest = np.zeros_like(n), np.zeros_like(n), np.zeros(len(n), np.bool_), np.zeros_like(n)
     np.maximum.at(longest, row, closes - opens)
     is_of_note, told = closes - opens >= OF_NOTE * longest[row], signals.marks[row]
-    is_told = (told[:, 0] < told[:, 1]) & (told[:, 1] >= opens) & (told[:, 1] < closes)
-    order = np.lexsort((opens, closes < n[row], is_of_note, is_told))  # of each row the one that is put last counts
+    is_told = (told[:, 0] < told[:, 1]) & (told[:, 1] >= opens) & (told[:, 1] < closes) & (opens > 0)
+    is_followed, is_closed = closes + MIN_CONTEXT // 2 <= n[row], closes < n[row]
+    order = np.lexsort((opens, is_followed, is_closed, is_of_note, is_told))  # of each row the last one counts
     row = row[order]
     found[row], opened[row], closed[row] = True, opens[order], closes[order]
     peak = ragged.largest(x, opened, closed)

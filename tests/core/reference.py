@@ -297,10 +297,10 @@ def measure(rep: Rep) -> Answer:  # noqa: C901, PLR0912, PLR0915 - one long proo
     longest = max(b - a for a, b in found)
     said = None if rep.marks is None else [mark * 100 / rep.fs_hz for mark in rep.marks]
 
-    def claim(run: tuple[int, int]) -> tuple[bool, bool, bool, int]:
+    def claim(run: tuple[int, int]) -> tuple[bool, bool, bool, bool, int]:
         a, b = run
-        is_said = said is not None and said[0] < said[1] and a <= said[1] < b
-        return is_said, 2 * (b - a) >= longest, b < n, a
+        is_said = said is not None and said[0] < said[1] and 0 < a <= said[1] < b
+        return is_said, 2 * (b - a) >= longest, b < n, n - b >= 25, a
 
     o, c = max(found, key=claim)
     y_peak = max(y[o:c])

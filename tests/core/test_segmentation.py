@@ -203,6 +203,19 @@ def test_a_rep_that_never_ended_is_open_also_if_the_context_holds_the_whole_one_
     assert invalid(x, prescription=ordered(), marks=(start, start + 90, start + 105, len(x) - 1)) == ["open_at_end"]
 
 
+def test_marks_of_a_machine_that_counts_them_without_the_context_do_not_choose_a_piece_of_the_rep_before() -> None:
+    x = np.concatenate((np.zeros(60), bare(1.2, 1.2), bare(0.36, 0.82), np.zeros(50)))[60 + 240 - 50 :]
+    found = phases(message(x, prescription=ordered(), marks=(0, 36, 36, 118)))
+    assert limits(found)[1] == pytest.approx(86, abs=3)
+    assert segmentation.marks_off_s(found)[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_rebound_is_not_taken_for_the_rep_before_it() -> None:
+    rebound = 0.24 * np.concatenate((minimum_jerk(0.22), 1.0 - minimum_jerk(0.22)))
+    x = np.concatenate((np.zeros(60), bare(0.35, 0.35), rebound, np.zeros(6)))
+    assert limits(phases(message(x, prescription=ordered())))[1] == pytest.approx(95, abs=3)
+
+
 def test_the_beginning_of_the_next_rep_is_not_taken_for_the_rep() -> None:
     own, next_one = bare(0.5, 0.5), 0.4 * minimum_jerk(1.0)
     x = np.concatenate((np.zeros(60), own, next_one[:95]))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +27,8 @@ from tests.shell.week import everything
 DEADLINE_S = 30.0
 SETTINGS = Settings.read({"SPINELOOP_HTTP_PORT": "0", "SPINELOOP_METERS_S": "0"})
 TOPIC = mqtt_topic("acme/north/m1", "event")
+ENOUGH = 20
+"""Messages in the log before the stop: they flow."""
 
 
 @asynccontextmanager
@@ -43,16 +44,14 @@ async def until_ready(loop: Embedded) -> None:
             await asyncio.sleep(0.01)
 
 
-def child() -> int:
-    """Return the process id of the broker that this process has started."""
-    found = [
+def brokers() -> set[int]:
+    """Return the process ids of the brokers that this process has started; other tests may have some."""
+    return {
         int(pid)
         for task in Path("/proc/self/task").iterdir()
         for pid in (task / "children").read_text(encoding="ascii").split()
         if b"broker_process.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    (pid,) = found
-    return pid
+    }
 
 
 async def confirmed(machine: Connection) -> int:
@@ -80,36 +79,38 @@ async def test_told_to_stop_the_broker_confirms_nothing_more_while_the_roles_fin
         await until_ready(loop)
         machine = await connect(loop.settings.mqtt_url, client_id="machine")
         saying = asyncio.create_task(confirmed(machine))
-        await asyncio.sleep(1.0)
+        while len(await everything(loop.log, TELEMETRY)) < ENOUGH:
+            await asyncio.sleep(0.01)
         stop.set()
         number = await saying
         with pytest.raises(ConnectionLost):
             await connect(loop.settings.mqtt_url, client_id="other")
         assert not working.done()
         may_end.set()
-        began_s = time.monotonic()
         await working
-        assert time.monotonic() - began_s < 10.0  # what a process has that is told to stop
         stored = len(await everything(loop.log, TELEMETRY))
     assert number > 0
     assert number - stored <= 100  # what was on its way: a second's worth
 
 
 async def test_a_broker_that_ends_by_itself_ends_the_process(tmp_path: Path) -> None:
+    others = brokers()
     async with loop_in(tmp_path) as loop, asyncio.timeout(DEADLINE_S):
         working = asyncio.create_task(running.run(loop.roles, SETTINGS, Exposition(), asyncio.Event()))
         await until_ready(loop)
-        os.kill(child(), signal.SIGKILL)
+        (ours,) = brokers() - others
+        os.kill(ours, signal.SIGKILL)
         with pytest.raises(ExceptionGroup) as ended:
             await working
     assert ended.group_contains(BrokenPromise, match="the embedded broker ended with status -9")
 
 
 async def test_a_broker_that_was_told_to_end_a_little_before_us_is_no_broken_promise() -> None:
-    stop = asyncio.Event()
+    stop, others = asyncio.Event(), brokers()
     async with started(embedded.free_port()) as broker, asyncio.timeout(DEADLINE_S):
         watching = asyncio.create_task(broker.run(stop))
-        os.kill(child(), signal.SIGTERM)  # as systemd does, to all processes of a service
+        (ours,) = brokers() - others
+        os.kill(ours, signal.SIGTERM)  # as systemd does, to all processes of a service
         while broker.is_alive:
             await asyncio.sleep(0.01)
         stop.set()

@@ -276,6 +276,35 @@ async def test_e1_the_offsets_of_the_group_follow_the_checkpoints_and_are_there_
         assert await log.committed(TELEMETRY, Tally.name) == ends
 
 
+class RefusesTheFirst:
+    """A member of a group whose first commit is refused."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self.committed: dict[int, int] = {}
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise Busy("not now")
+        self.committed |= positions
+
+
+async def test_e1_an_offset_whose_commit_was_refused_follows_with_the_next_one_and_is_committed_once(
+    tmp_path: Path,
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as log:
+        engine, member = Engine(Tally(), log, Counts(), QUICK), RefusesTheFirst()
+        engine.reached(0, 100)
+        await engine.commit(member)
+        engine.reached(1, 200)
+        await engine.commit(member)
+        assert member.committed == {0: 100, 1: 200}
+        member.committed.clear()
+        await engine.commit(member)
+        assert member.committed == {}
+
+
 async def test_e3_what_a_stranger_wrote_is_read_as_soon_as_the_log_lets_us(tmp_path: Path) -> None:
     async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as opened_log:
         log = AwayWhenAsked(opened_log)

@@ -1,0 +1,30 @@
+"""A demo whose broker is gone: one line says so, and no trace."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from spineloop import demo
+from spineloop.wiring import Role
+from streams.core.errors import BrokenPromise
+from tests.shell.spoken import Spineloop
+
+
+async def gone(_stop: asyncio.Event) -> None:
+    raise BrokenPromise("the embedded broker ended with status -9")
+
+
+async def run(*_: Any) -> None:
+    async with demo.running([Role("broker", gone, lambda: True)]):
+        await asyncio.sleep(5.0)
+
+
+def test_a_demo_whose_broker_ends_by_itself_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "run", run)
+    said = Spineloop(monkeypatch, capsys)("demo", "--no-page")
+    assert said.code == 1
+    assert said.err.splitlines()[-1] == "spineloop: demo: the embedded broker ended with status -9"
+    assert "Traceback" not in said.err
