@@ -201,6 +201,10 @@ async def test_e1_a_checkpoint_that_is_written_beside_the_next_slice_holds_nothi
     room=st.sampled_from([STATE_MAX_BATCH_BYTES, ONE_KEY_BYTES]),
 )
 @example(kills=[(False, at) for at in (2, 3, 4, 5)], room=ONE_KEY_BYTES)
+@example(kills=[(True, 1)], room=STATE_MAX_BATCH_BYTES)
+@example(kills=[(True, 2)], room=STATE_MAX_BATCH_BYTES)
+@example(kills=[(True, 3)], room=STATE_MAX_BATCH_BYTES)
+@example(kills=[(True, 4)], room=STATE_MAX_BATCH_BYTES)
 def test_e2_e3_e5_killed_before_or_after_any_write_nothing_is_lost_and_no_effect_differs(
     tmp_path_factory: pytest.TempPathFactory, kills: list[tuple[bool, int]], room: int
 ) -> None:
