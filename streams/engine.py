@@ -185,8 +185,10 @@ class Engine:
         try:
             async with asyncio.timeout(LOOK_S):
                 await member.commit(reached)
-        except (Busy, TimeoutError) as why:  # the checkpoint is what counts
-            self._count_busy(why)
+        except TimeoutError:
+            return  # the checkpoint is what counts, and the next commit tells these offsets too
+        except Busy as busy:
+            self._count_busy(busy)
         else:
             self._reached = dict(self._reached.items() - reached.items())
 
@@ -242,7 +244,7 @@ class Engine:
         items = iter(prepared(self._stage, together))
         return {number: list(islice(items, len(records))) for number, records in batches.items()}
 
-    def _count_busy(self, busy: Busy | TimeoutError) -> None:
+    def _count_busy(self, busy: Busy) -> None:
         self._meters.count("spineloop_busy_total", component="log")
         _log.warning("log is busy", stage=self._stage.name, reason=str(busy))
 

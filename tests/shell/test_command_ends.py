@@ -1,11 +1,13 @@
-"""A demo whose broker is gone: one line says so, and no trace."""
+"""How commands that run for long begin and end."""
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from spineloop import demo
+from spineloop import demo, running
 from spineloop.wiring import Role
 from streams.core.errors import BrokenPromise
 from tests.shell.spoken import Spineloop
@@ -28,3 +30,23 @@ def test_a_demo_whose_broker_ends_by_itself_says_so_in_one_line(
     assert said.code == 1
     assert said.err.splitlines()[-1] == "spineloop: demo: the embedded broker ended with status -9"
     assert "Traceback" not in said.err
+
+
+@pytest.fixture
+def _thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_thawed")
+def test_no_collection_looks_at_what_a_role_has_from_its_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frozen = list[int]()
+
+    async def look(*_: Any) -> None:
+        frozen.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(running, "run", look)
+    assert Spineloop(monkeypatch, capsys)("control").code == 0
+    assert frozen[0] > 10_000
