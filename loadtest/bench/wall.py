@@ -1,81 +1,86 @@
-"""Wall: one machine's heartbeats through mosquitto and a bridge, alone, and while another tenant floods both.
+"""Wall: stop buttons and heartbeats of a tenant, while another one floods broker and bridge, and while it doesn't.
 
-Measured is the time from before `publish` to the bridge's stamp, which is in ms. Each bridge has a SQLite log. As root
-it is done once more behind the firewall that is shipped.
+Measured are a button's way to `reflex` and that of its STOP back, by one clock, and a heartbeat's way from before
+`publish` to the bridge's stamp, which is in whole ms. The flood pauses and goes on in turn, so that both are measured
+in the same minute. Each bridge has a SQLite log. As root it is done once more behind the firewall.
 """
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from loadtest import native, stack
 from loadtest.bench.report import Effort, Run
-from loadtest.child import Program, installed, running
+from loadtest.bench.victim import PERIOD_S, Victim
+from loadtest.chaos.ground import beside
+from loadtest.child import Child, Program, installed, running
 from loadtest.native import Walled
 from spineloop import access, wiring
 from spineloop.settings import Settings
 from streams.core import codec
 from streams.core.telemetry import Heartbeat, Rep
-from streams.core.topics import TELEMETRY, mqtt_topic
+from streams.core.topics import TELEMETRY
 
-VICTIM, FLOODERS = "acme/north/m1", tuple(f"umbra/east/m{number}" for number in range(3))
+VICTIMS = tuple(f"acme/north/m{number}" for number in range(5))
+FLOODERS = tuple(f"umbra/east/m{number}" for number in range(3))
 BRIDGES = {"": "ingest-all", "acme": "ingest-acme", "umbra": "ingest-umbra"}
 """Names of bridges by the tenant that they are for."""
 
+REFLEX = "reflex-all"
+
 FIREWALL = Path(native.__file__).parents[1] / "deploy" / "firewall" / "machines.nft"
 
-PERIOD_S = 0.02
-SECONDS, QUICK_SECONDS = 15.0, 6.0
-WARM_UP = 50
-"""First heartbeats, which don't count: the flood has to come up."""
+QUIET, FLOODED = "quiet", "flooded"
+ROUNDS, QUICK_ROUNDS = 8, 2
+PHASE_S = 3.0
+"""How long each phase counts, in s."""
+
+RISE_S = 1.0
+"""What does not count when the flood begins, in s."""
+
+FALL_S = 3.0
+"""When it pauses, in s: behind the firewall what the kernel still holds of it takes two."""
 
 SETTLE_S = 30.0
-"""Longest wait in s for the last heartbeat."""
+"""Longest wait in s for the last heartbeat and the last STOP."""
 
 Secrets = Mapping[str, str]
-
-
-class Found(NamedTuple):
-    """The p99 of the victim's heartbeats, the reps a second of the flood that came in, heartbeats lost or doubled."""
-
-    p99_ms: float
-    flood_per_s: float
-    amiss: int
+K = TypeVar("K", Heartbeat, Rep)
 
 
 async def wall(effort: Effort) -> AsyncGenerator[Run, None]:
-    """Measure alone, and under flood with one bridge for all and a bridge a tenant, without and with the firewall."""
-    scenes: dict[str, tuple[tuple[str, ...], bool, bool]] = {"alone": (("acme",), False, False)}
-    for firewall in (False, True) if os.geteuid() == 0 else (False,):
-        where = "behind_firewall" if firewall else "flooded"
-        scenes |= {
-            f"{where}_one_bridge": (("",), True, firewall),
-            f"{where}_own_bridge": (("acme", "umbra"), True, firewall),
-        }
-    scenes["alone_again"] = scenes["alone"]
+    """Measure with one bridge for all and a bridge a tenant, without and with the firewall that is shipped."""
+    bridges = {"one_bridge": ("",), "own_bridge": ("acme", "umbra")}
+    firewalls = (False, True) if os.geteuid() == 0 else (False,)
     for _ in range(effort.runs):
-        found = {name: await _scene(effort, *scene) for name, scene in scenes.items()}
-        figures = {f"{name}_p99_ms": one.p99_ms for name, one in found.items()}
-        figures |= {f"{name}_flood_reps_per_s": one.flood_per_s for name, one in found.items() if scenes[name][1]}
-        figures |= {f"{name}_heartbeats_amiss": float(one.amiss) for name, one in found.items()}
-        # What the open flood does to others is what is measured; without it, or behind the firewall, it may do nothing.
-        wrong = {name: one.amiss for name, one in found.items() if one.amiss and not name.startswith("flooded")}
-        yield Run(figures, tuple(f"{name}: {amiss} heartbeats lost or doubled" for name, amiss in wrong.items()))
+        figures, wrong = dict[str, float](), list[str]()
+        for firewall in firewalls:
+            for which, tenants in bridges.items():
+                name = f"{'firewall' if firewall else 'open'}_{which}"
+                # What the open broker still holds of a flood would be in the next quiet phase, so there it comes once.
+                rounds = 1 if not firewall else QUICK_ROUNDS if effort.quick else ROUNDS
+                found = await _scene(rounds, tenants, firewall)
+                figures |= {f"{name}_{figure}": value for figure, value in found.items()}
+                # What the open flood does to others is what is measured; behind the firewall it may do nothing.
+                if firewall:
+                    lost = {what: found[what] for what in ("heartbeats_amiss", "unanswered") if found[what]}
+                    wrong += [f"{name}: {what} {count:.0f}" for what, count in lost.items()]
+        yield Run(figures, tuple(wrong))
 
 
-async def _scene(effort: Effort, bridges: Sequence[str], is_flooded: bool, firewall: bool) -> Found:
-    """Start broker and bridges, and the flood, and listen to the victim."""
+async def _scene(rounds: int, bridges: Sequence[str], firewall: bool) -> Mapping[str, float]:
+    """Start broker and bridges, and let the flood come and go."""
     secrets: dict[str, str] = {}
-    seconds = QUICK_SECONDS if effort.quick else SECONDS
     async with AsyncExitStack() as stops:
         broker = await stops.enter_async_context(native.walled_mosquitto(partial(_enrol, secrets)))
         if firewall:
@@ -84,9 +89,58 @@ async def _scene(effort: Effort, bridges: Sequence[str], is_flooded: bool, firew
         places = [folder / (tenant or "all") for tenant in bridges]
         for tenant, place in zip(bridges, places, strict=True):
             await stops.enter_async_context(running(_bridge(broker, secrets, tenant, place)))
-        for name in FLOODERS if is_flooded else ():
-            await stops.enter_async_context(running(_flooder(broker, secrets, name, folder)))
-        return await _measured(Settings.read(_outside(broker, secrets, VICTIM)), places, seconds)
+        await stops.enter_async_context(running(_reflex(broker, secrets, folder)))
+        victims = [await _victim(stops, broker, secrets, name) for name in VICTIMS]
+        flood = Flood([_flooder(broker, secrets, name, folder) for name in FLOODERS])
+        stops.push_async_callback(flood.end)
+        windows = list[tuple[int, int]]()
+        async with beside(*(victim.listen() for victim in victims)):
+            async with asyncio.TaskGroup() as tasks:
+                done = asyncio.Event()
+                for number, victim in enumerate(victims):
+                    tasks.create_task(victim.say(done, after_s=number * PERIOD_S / len(victims)))
+                for number in range(rounds):
+                    await asyncio.sleep(FALL_S if number else RISE_S)
+                    await _phase(victims, QUIET)
+                    await flood.go()
+                    await asyncio.sleep(RISE_S)
+                    windows.append(await _phase(victims, FLOODED))
+                    flood.pause()
+                done.set()
+            await _until_all_came(victims, places)
+        return await _figures(victims, places, windows)
+
+
+async def _victim(stops: AsyncExitStack, broker: Walled, secrets: Secrets, name: str) -> Victim:
+    connect = wiring.connect(Settings.read(_outside(broker, secrets, name)), name.replace("/", "."))
+    return Victim(name, await stops.enter_async_context(await connect()))
+
+
+class Flood:
+    """Machines that say as much as they can, or nothing."""
+
+    def __init__(self, programs: Sequence[Program]) -> None:
+        self._machines = [Child(program) for program in programs]
+
+    async def go(self) -> None:
+        """Begin, or go on."""
+        for machine in self._machines:
+            if machine.has_started:
+                machine.tell(signal.SIGCONT)
+            else:
+                await machine.start()
+
+    def pause(self) -> None:
+        """Stop where they are."""
+        for machine in self._machines:
+            machine.tell(signal.SIGSTOP)
+
+    async def end(self) -> None:
+        """End those that have begun."""
+        for machine in self._machines:
+            if machine.has_started:
+                machine.tell(signal.SIGCONT)
+                await machine.stop()
 
 
 @contextmanager
@@ -107,28 +161,50 @@ def _firewall(broker: Walled) -> Iterator[None]:
         subprocess.run([nft, "delete", *table.split()], check=True, timeout=10.0)
 
 
-async def _measured(settings: Settings, places: Sequence[Path], seconds: float) -> Found:
-    beats = round(seconds / PERIOD_S)
-    sending = set[asyncio.Task[bool]]()
-    async with await wiring.connect(settings, "victim")() as victim:
-        start_s, start_ms = time.monotonic(), wiring.wall_clock_ms()
-        for number in range(beats):
-            await asyncio.sleep(max(0.0, start_s + number * PERIOD_S - time.monotonic()))
-            beat = Heartbeat(boot_id="bench", seq=number, t_us=time.time_ns() // 1_000)
-            sending.add(asyncio.create_task(victim.publish(mqtt_topic(VICTIM, "event"), codec.encode(beat))))
-        await asyncio.gather(*sending)
-        took_s = time.monotonic() - start_s
-    until_s = time.monotonic() + SETTLE_S
-    while len(heard := await _said(places, Heartbeat)) < beats and time.monotonic() < until_s:
+async def _phase(victims: Sequence[Victim], name: str) -> tuple[int, int]:
+    """Let it count for a while; return from when to when, in ms since 1970."""
+    start_ms = wiring.wall_clock_ms()
+    for victim in victims:
+        victim.phase = name
+    await asyncio.sleep(PHASE_S)
+    for victim in victims:
+        victim.phase = None
+    return start_ms, wiring.wall_clock_ms()
+
+
+async def _until_all_came(victims: Sequence[Victim], places: Sequence[Path]) -> None:
+    said, until_s = sum(victim.beats for victim in victims), time.monotonic() + SETTLE_S
+    while time.monotonic() < until_s:
+        if not any(victim.unanswered for victim in victims) and len(await _said(places, Heartbeat)) >= said:
+            return
         await asyncio.sleep(0.2)
-    meanwhile = [stamp for stamp, _ in await _said(places, Rep) if start_ms <= stamp <= start_ms + 1_000 * took_s]
-    took_ms = [stamp - message.t_us / 1_000 for stamp, message in heard]
-    different = len({message.seq for _, message in heard})
-    amiss = beats - different + len(heard) - different
-    return Found(float(np.percentile(took_ms[WARM_UP:], 99)), len(meanwhile) / took_s, amiss)
 
 
-async def _said(places: Sequence[Path], kind: type[Heartbeat] | type[Rep]) -> list[tuple[int, Heartbeat | Rep]]:
+async def _figures(
+    victims: Sequence[Victim], places: Sequence[Path], windows: Sequence[tuple[int, int]]
+) -> Mapping[str, float]:
+    heard = await _said(places, Heartbeat)
+    different = len({(machine, beat.seq) for machine, _, beat in heard})
+    came = [stamp for _, stamp, _ in await _said(places, Rep)]
+    meanwhile = sum(start_ms <= stamp < end_ms for stamp in came for start_ms, end_ms in windows)
+    flooded_s = sum(end_ms - start_ms for start_ms, end_ms in windows) / 1_000
+    figures = dict[str, float]()
+    for phase in (QUIET, FLOODED):
+        p50_ms, p99_ms = np.percentile([ms for victim in victims for ms in victim.stops_ms(phase)], (50, 99))
+        beats_ms = np.percentile([ms for victim in victims for ms in victim.beats_ms(phase, heard)], 99)
+        told = {"stop_p50_ms": p50_ms, "stop_p99_ms": p99_ms, "heartbeat_p99_ms": beats_ms}
+        figures |= {f"{phase}_{figure}": float(value) for figure, value in told.items()}
+    return {
+        **figures,
+        "stop_p99_raised_percent": 100 * (figures[f"{FLOODED}_stop_p99_ms"] / figures[f"{QUIET}_stop_p99_ms"] - 1),
+        "flood_reps_per_s": meanwhile / flooded_s,
+        "heartbeats_amiss": float(sum(victim.beats for victim in victims) - different + len(heard) - different),
+        "unanswered": float(sum(victim.unanswered for victim in victims)),
+    }
+
+
+async def _said(places: Sequence[Path], kind: type[K]) -> list[tuple[str, int, K]]:
+    """Return all messages of a kind, each with its machine and the bridge's stamp in ms."""
     found = []
     for place in places:
         settings = Settings.read({"SPINELOOP_LOG_URL": f"sqlite://{place}"})
@@ -136,18 +212,19 @@ async def _said(places: Sequence[Path], kind: type[Heartbeat] | type[Rep]) -> li
             for number in await log.bounds(TELEMETRY):
                 async for batch in log.read(TELEMETRY, number):
                     for record in batch:
-                        message = codec.decode_telemetry(record.key.decode(), record.value or b"")
+                        message = codec.decode_telemetry(machine := record.key.decode(), record.value or b"")
                         if isinstance(message, kind):
-                            found.append((record.timestamp_ms, message))
+                            found.append((machine, record.timestamp_ms, message))
     return found
 
 
 def _enrol(secrets: dict[str, str], folder: Path) -> None:
     register = access.Register()
-    for name in (VICTIM, *FLOODERS):
+    for name in (*VICTIMS, *FLOODERS):
         register, secrets[name] = access.add(register, name, 1)
     for tenant, name in BRIDGES.items():
         register, secrets[name] = access.add(register, name, 1, service="ingest", scope=tenant)
+    register, secrets[REFLEX] = access.add(register, REFLEX, 1, service="reflex")
     access.write(folder, register)
 
 
@@ -161,33 +238,40 @@ def _outside(broker: Walled, secrets: Secrets, name: str) -> dict[str, str]:
 
 
 def _bridge(broker: Walled, secrets: Secrets, tenant: str, place: Path) -> Program:
-    port, name = native.free_port(), BRIDGES[tenant]
+    name = BRIDGES[tenant]
     place.mkdir()
-    (place / "secret").write_text(secrets[name], encoding="ascii")
-    told = {
-        "MQTT_URL": broker.inside,
-        "MQTT_USERNAME": name,
-        "MQTT_PASSWORD_FILE": str(place / "secret"),
-        "INGEST_CLIENT_ID": name,
-        "INGEST_TENANT": tenant or "+",
-        "LOG_URL": f"sqlite://{place}",
-        "HTTP_PORT": str(port),
-        "METERS_S": "0",
-    }
+    told = {"INGEST_CLIENT_ID": name, "INGEST_TENANT": tenant or "+", "LOG_URL": f"sqlite://{place}"}
+    return _role("ingest", name, place, told | _inside(broker, secrets, name, place))
+
+
+def _reflex(broker: Walled, secrets: Secrets, folder: Path) -> Program:
+    told = {"REFLEX_CLIENT_ID": REFLEX}
+    return _role("reflex", REFLEX, folder, told | _inside(broker, secrets, REFLEX, folder))
+
+
+def _inside(broker: Walled, secrets: Secrets, name: str, place: Path) -> dict[str, str]:
+    secret = place / f"{name}.secret"
+    secret.write_text(secrets[name], encoding="ascii")
+    return {"MQTT_URL": broker.inside, "MQTT_USERNAME": name, "MQTT_PASSWORD_FILE": str(secret)}
+
+
+def _role(role: str, name: str, place: Path, told: Mapping[str, str]) -> Program:
+    port = native.free_port()
+    settings = {**told, "HTTP_PORT": str(port), "METERS_S": "0"}
     return Program(
         name=name,
-        command=("env", *(f"SPINELOOP_{key}={value}" for key, value in told.items()), *stack.spineloop("ingest")),
-        log=place / "ingest.log",
+        command=("env", *(f"SPINELOOP_{key}={value}" for key, value in settings.items()), *stack.spineloop(role)),
+        log=place / f"{name}.log",
         answers=partial(stack.is_ready, port),
     )
 
 
 def _flooder(broker: Walled, secrets: Secrets, name: str, folder: Path) -> Program:
-    # Nice, because machines have processors of their own, and here they would take those of broker and bridge.
+    # Only what nobody else wants: machines have processors of their own, and here they take those of broker and bridge.
     settings = (f"{key}={value}" for key, value in _outside(broker, secrets, name).items())
     return Program(
         name=name,
-        command=("nice", "-n", "19", "env", *settings, *stack.spineloop()[:2], "loadtest.flood"),
+        command=("chrt", "--idle", "0", "env", *settings, *stack.spineloop()[:2], "loadtest.flood"),
         log=folder / f"{name.replace('/', '.')}.log",
         answers=_at_once,
     )

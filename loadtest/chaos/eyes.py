@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from loadtest.chaos.ground import Ground
 from loadtest.chaos.lags import Lag, lags
-from loadtest.chaos.worker import peak
+from loadtest.chaos.worker import peak, private
 from streams.core.errors import Busy
 from streams.core.records import header
 from streams.core.topics import TELEMETRY
@@ -104,7 +104,10 @@ class Eyes:
     Attributes
     ----------
     peak_MB : dict of str to float
-        Most memory that each process of servers and roles was seen to hold.
+        Most memory that each process was seen to hold: roles with all that is mapped into them, servers without the
+        files that they map, which the kernel takes back when it needs room.
+    resident_MB : dict of str to float
+        The same of the servers with these files.
     highest : Counter of str
         Each group's largest lag.
     moments : list of Moment
@@ -117,6 +120,7 @@ class Eyes:
 
     def __init__(self, ground: Ground, log: Log) -> None:
         self.peak_MB: dict[str, float] = {}
+        self.resident_MB: dict[str, float] = {}
         self.highest: Counter[str] = Counter()
         self.moments: list[Moment] = []
         self.also: Callable[[], Awaitable[dict[str, Lag]]] = _nothing
@@ -146,10 +150,9 @@ class Eyes:
 
     def _weigh(self) -> None:
         workers = {name: worker.peak_bytes for name, worker in self._ground.workers.items()}
-        servers = {name: peak(server.pid) for name, server in self._ground.servers.items()}
-        for name, found in (workers | servers).items():
-            if found:
-                self.peak_MB[name] = max(self.peak_MB.get(name, 0.0), round(found / 1e6, 1))
+        servers = {name: server.pid for name, server in self._ground.servers.items()}
+        _raise(self.peak_MB, workers | {name: private(pid) for name, pid in servers.items()})
+        _raise(self.resident_MB, {name: peak(pid) for name, pid in servers.items()})
 
     def arrival_per_s(self, group: str, since_s: float) -> float:
         """Return how many records a second have come in for a group since a moment."""
@@ -178,6 +181,13 @@ class Eyes:
         """Tell whether a group was behind when it was last looked at; one that never had anything was not."""
         last = self.moments[-1].lags.get(group)
         return last is not None and last.records > CAUGHT_UP_S * arrival_per_s
+
+
+def _raise(most_MB: dict[str, float], found_bytes: Mapping[str, int]) -> None:
+    """Put down what is more than was seen before; nothing is seen of who is not there."""
+    for name, found in found_bytes.items():
+        if found:
+            most_MB[name] = max(most_MB.get(name, 0.0), round(found / 1e6, 1))
 
 
 async def _nothing() -> dict[str, Lag]:

@@ -61,8 +61,8 @@ class Account(msgspec.Struct, kw_only=True):
         By group.
     highest_lag : mapping of str to int
         By group, in records.
-    peak_MB : mapping of str to float
-        By process.
+    peak_MB, resident_MB : mapping of str to float
+        By process; servers without and with the files that they map.
     stops : mapping of str to Presses
         By phase in which they were pressed.
     dropped, repaired : int
@@ -78,6 +78,7 @@ class Account(msgspec.Struct, kw_only=True):
     catch_up: Mapping[str, CatchUp]
     highest_lag: Mapping[str, int]
     peak_MB: Mapping[str, float]
+    resident_MB: Mapping[str, float]
     stops: Mapping[str, Presses]
     dropped: int
     repaired: int = 0
@@ -137,6 +138,7 @@ class Field:
             rate=rate,
             highest_lag=dict(self.eyes.highest),
             peak_MB=dict(sorted(self.eyes.peak_MB.items())),
+            resident_MB=dict(sorted(self.eyes.resident_MB.items())),
             stops=self.buttons.told(),
             dropped=self.eyes.dropped,
             ended=ended,

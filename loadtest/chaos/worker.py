@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import time
+from collections.abc import Callable
 
-from loadtest.bench.processes import peak_bytes
+from loadtest.bench.processes import peak_bytes, private_bytes
 from loadtest.child import Child, Program
 
 PAUSE_S = 0.5
@@ -74,7 +75,16 @@ class Worker:
 
 def peak(pid: int) -> int:
     """Return the most memory that a process has held so far, in bytes; 0 if it is gone."""
+    return _seen(peak_bytes, pid)
+
+
+def private(pid: int) -> int:
+    """Return the memory that a process holds now without the files that it maps, in bytes; 0 if it is gone."""
+    return _seen(private_bytes, pid)
+
+
+def _seen(look: Callable[[int], int], pid: int) -> int:
     try:
-        return peak_bytes(pid)
+        return look(pid)
     except (OSError, IndexError):  # it ended while we looked
         return 0
