@@ -7,6 +7,7 @@ import msgspec
 
 from streams.core.commands import Change, Command, Quantity
 from streams.core.invariants import MIN_VALID_REPS
+from streams.core.known import on_grid
 from streams.core.operators import OperatorAsked
 from streams.core.session import SessionState
 from streams.core.sets import RepNote, SetState
@@ -74,8 +75,7 @@ def lowered(situation: Situation, cut_pct: float) -> tuple[Change, ...]:
         return ()
     old_N = situation.easiest("load_N", session.load_N)
     wanted_N = old_N * (1.0 - cut_pct / 100.0)
-    steps = math.floor((wanted_N - machine.load_min_N) / machine.load_step_N + 1e-9)
-    new_N = round(machine.load_min_N + max(steps, 0) * machine.load_step_N, 3)
+    new_N = on_grid(round(wanted_N, 6), machine.load_min_N, machine.load_step_N)
     if new_N >= old_N:
         return ()
     return (Change(quantity="load_N", old=old_N, new=new_N, bound=machine.load_min_N),)

@@ -52,6 +52,7 @@ from streams.core.telemetry import (
 )
 from tests.core.patients import BASE, LUMBAR, a_patient, a_trained_patient, coarse, load_of
 from tests.core.story import (
+    CAPABILITIES,
     MACHINE,
     PATIENT,
     PRESCRIPTION,
@@ -517,6 +518,16 @@ def test_an_answer_without_a_load_means_the_load_that_was_asked_for() -> None:
     state, _ = run(told([machine.say(CommandApplied, command_id=lower.command_id)]), state)
     assert state.session is not None
     assert state.session.load_N == 270.0
+
+
+@pytest.mark.parametrize("step_N", [1e-310, 1e-4, 1e4])
+def test_pain_takes_a_tenth_off_however_fine_the_machine_says_its_grid_is(step_N: float) -> None:
+    machine = Machine()
+    online, *begun = machine.begin()
+    fine = replace(online, capabilities=replace(CAPABILITIES, load_step_N=step_N))
+    _, said = run(records([fine, *begun, machine.say(SymptomReported, session="s1", pain_nrs=4)]))
+    (lower,) = commands(said)
+    assert [one.new for one in lower.changes] == [270.0 if step_N < 1.0 else 50.0]
 
 
 def test_rule_5_takes_5_degrees_of_a_session_also_after_pain_has_taken_range() -> None:
