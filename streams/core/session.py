@@ -181,6 +181,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         Work of those valid reps of which it is known, in J, and why it is not of the first of the others.
     velocity_loss_why : str or None
         Why the first set without a velocity loss has none.
+    screening : str or None
+        How its patient was screened, where the machine has been told of another patient's screening since.
     """
 
     id: str
@@ -227,6 +229,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     calibrated: tuple[float, float] | None = None
     work_why: str | None = None
     velocity_loss_why: str | None = None
+    screening: Screening | None = None
 
     @property
     def waits(self) -> bool:

@@ -18,7 +18,7 @@ from streams.core.session import MAX_PENDING, MachineState, Pending, SessionStat
 from streams.core.session_rules import SESSION_RULES
 from streams.core.sets import MAX_FIRED, SetState
 from streams.core.situation import LinkLoss, Situation, two_reps
-from streams.core.telemetry import Event, Ordered, Screening
+from streams.core.telemetry import Event, Ordered, Screened, Screening
 
 PLANNED = 7
 AFTER_LOSS = 6
@@ -219,13 +219,12 @@ class Turn:
         state, session, open_set = self.state, self.session, self.set
         machine = state.capabilities
         prescription = None if session is None else session.prescription
-        screened = state.screened if session is not None and state.screened is not None else None
         return Known(
             origin="controller",
             now_ms=self.now_ms,
             boot_id="none" if state.boot is None else state.boot.boot_id,
             locked=state.locked,
-            screening=screened[1] if screened and session and screened[0] == session.patient else None,
+            screening=self._screening(),
             held=open_set is not None and open_set.held,
             intent="unknown" if session is None else session.intent,
             valid_reps_in_set=0 if open_set is None else open_set.valid_count,
@@ -239,6 +238,19 @@ class Turn:
             window_prescribed=None if session is None else session.prescribed_window,
             rest_s=None if prescription is None else prescription.rest_s,
         )
+
+    def _screening(self) -> Screening | None:
+        """Return how this session's patient was screened, None where nobody knows."""
+        session, told = self.session, self.state.screened
+        if session is None or session.patient is None:
+            return None
+        return told[1] if told is not None and told[0] == session.patient else session.screening
+
+    def note_screening(self, message: Screened) -> None:
+        """Know how a patient was screened; whoever trains here meanwhile stays screened as before (S23)."""
+        if self.session is not None and self.session.patient != message.patient:
+            self.change_session(screening=self._screening())
+        self.change(screened=(message.patient, message.outcome), screened_seq=message.seq)
 
     def _issue(self, known: Known, wish: Command) -> str | None:
         verdict = envelope.permit(known, wish)

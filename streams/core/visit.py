@@ -121,6 +121,7 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
             began_ms=asked.began_ms,
             missing=asked.missing if asked.started else 0,
             tightened=asked.tightened,
+            screening=asked.screening,
         )
     turn.change(session=session)
     if turn.known().screening != "clear" and (asked is None or asked.request_id is None):
@@ -303,7 +304,7 @@ def screened(turn: Turn, heard: Heard, message: Screened) -> None:
     if _is_outdated(turn, message):
         turn.notice(heard.id, "late", f"screened as {message.outcome}, and again since", "warning")
     else:
-        turn.change(screened=(message.patient, message.outcome), screened_seq=message.seq)
+        turn.note_screening(message)
         turn.say(
             PatientScreened(
                 id=heard.id,

@@ -55,6 +55,21 @@ def test_that_another_patient_was_screened_as_clear_allows_no_plan() -> None:
     assert refused(said) == ["prescribe by keep refused by S23"]
 
 
+def test_a_patient_who_trains_stays_cleared_while_the_next_one_is_screened_at_the_machine() -> None:
+    #  p1 clear   trains   p2 clear   p1: pain 4          p1 excluded   p2 clear   p1: pain 7
+    #                                 lower_load                                   refused, S23
+    machine = Machine()
+    story = [*machine.begin(), machine.say(Screened, patient="acme/p2", outcome="clear", by="dr-1")]
+    story += [machine.say(SymptomReported, session="s1", pain_nrs=4)]
+    state, said = run(records(story, step_ms=10))
+    assert [one.action for one in commands(said)] == ["lower_load"]
+    story = [machine.say(Screened, patient=PATIENT, outcome="excluded", by="dr-1")]
+    story += [machine.say(Screened, patient="acme/p2", outcome="clear", by="dr-1")]
+    story += [machine.say(SymptomReported, session="s1", pain_nrs=7)]
+    _, said = run(told(story), state)
+    assert (commands(said), refused(said)) == ([], ["end_exercise by pain_stop refused by S23"])
+
+
 def test_a_danger_that_comes_late_stops_though_an_earlier_boot_was_released_at_a_later_place() -> None:
     #  b1   0 .. 19 beats      20 stop                       21 released
     #  b2   1 and 2 beats      0 given up as lost, 3 beats   0 comes, and is a fault: STOP
