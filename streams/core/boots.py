@@ -139,7 +139,8 @@ def _of_forgotten_boot(turn: Turn, heard: Heard) -> None:
 def _too_late(turn: Turn, heard: Heard) -> None:
     """Take a message whose moment has passed: a rep is measured, an acknowledgement counts, danger is danger.
 
-    It decides nothing else: its set went on, or ended, without it. What a clinician has released the machine from since
+    It decides nothing else: its set went on, or ended, without it. A screening that is not clear forbids, whenever it is
+    heard (S23); one that is clear allows nothing any more. What a clinician has released the machine from since
     is no danger any more, and a release after the last STOP is one, however late it is heard, and also if the machine
     has restarted meanwhile: or else it were free, and locked for us alone.
     """
@@ -148,6 +149,8 @@ def _too_late(turn: Turn, heard: Heard) -> None:
         return
     match heard.message:
         case Released() as message if turn.is_of_this_boot(message) or not turn.is_before_last_stop(message):
+            _hear_now(turn, heard)
+        case Screened(outcome=outcome) if outcome != "clear":
             _hear_now(turn, heard)
         case Rep():
             turn.say(reps.rep_measured(turn, heard, heard.message))

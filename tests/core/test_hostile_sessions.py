@@ -388,6 +388,26 @@ def test_a_red_flag_that_overtook_the_request_is_newer_than_the_plan() -> None:
     assert "prescribe" not in [one.action for one in commands(said)]
 
 
+@pytest.mark.parametrize("outcome", ["excluded", "clinician_decides"])
+def test_a_screening_that_is_not_clear_forbids_also_if_it_was_given_up_and_comes_after_all(outcome: Any) -> None:
+    #  clear   begins   excluded: lost   3 beats: given up   excluded: comes   pain 7: refused, S23
+    machine = Machine()
+    begun = machine.begin()
+    lost = machine.say(Screened, patient=PATIENT, outcome=outcome, by="dr-1")
+    beats: list[Any] = [machine.say(Heartbeat) for _ in range(3)]
+    _, said = run(records([*begun, *beats, lost, machine.say(SymptomReported, session="s1", pain_nrs=7)]))
+    assert [one.outcome for one in facts(said, PatientScreened)] == ["clear", outcome]
+    assert commands(said) == []
+
+
+def test_a_clear_screening_that_comes_too_late_allows_nothing() -> None:
+    machine = Machine()
+    late = machine.say(Screened, patient=PATIENT, outcome="clear", by="dr-1")
+    beats: list[Any] = [machine.say(Heartbeat) for _ in range(3)]
+    _, said = run(records([*beats, late]))
+    assert (facts(said, PatientScreened), names(said)[-1]) == ([], "late")
+
+
 # --- pain and trouble beside the running session ---------------------------------------------------------------------
 
 
