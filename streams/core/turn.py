@@ -250,7 +250,8 @@ class Turn:
         """Know how a patient was screened; whoever trains here meanwhile stays screened as before (S23)."""
         if self.session is not None and self.session.patient != message.patient:
             self.change_session(screening=self._screening())
-        self.change(screened=(message.patient, message.outcome), screened_seq=message.seq)
+        place = message.seq if self.is_of_this_boot(message) else -1  # an earlier boot counted for itself
+        self.change(screened=(message.patient, message.outcome), screened_seq=place)
 
     def _issue(self, known: Known, wish: Command) -> str | None:
         verdict = envelope.permit(known, wish)

@@ -408,6 +408,18 @@ def test_a_clear_screening_that_comes_too_late_allows_nothing() -> None:
     assert (facts(said, PatientScreened), names(said)[-1]) == ([], "late")
 
 
+def test_who_is_cleared_after_a_red_flag_of_an_earlier_boot_is_cleared() -> None:
+    #  b1   0, then nothing   100 red flag: comes late, STOP
+    #  b2                     0 beat                           1 released   2 clear
+    first, second = Machine("b1"), Machine("b2")
+    story: list[Any] = [first.say(Heartbeat), second.say(Heartbeat)]
+    flag = replace(first.say(Screened, patient=PATIENT, outcome="red_flag", by="dr-1"), seq=100)
+    story += [flag, second.say(Released, by="dr-1"), second.say(Screened, patient=PATIENT, outcome="clear", by="dr-1")]
+    state, said = run(records(story))
+    assert [one.outcome for one in facts(said, PatientScreened)] == ["red_flag", "clear"]
+    assert (state.screened, state.locked) == ((PATIENT, "clear"), False)
+
+
 # --- pain and trouble beside the running session ---------------------------------------------------------------------
 
 
