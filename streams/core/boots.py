@@ -160,7 +160,9 @@ def _too_late(turn: Turn, heard: Heard) -> None:
             visit.diary(turn, heard, message, is_late=True)
         case Heartbeat():
             return
-        case _:
+        case message:
+            if isinstance(message, SessionStarted):
+                visit.pain_at_start(turn, heard, message)
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
 
 

@@ -274,6 +274,19 @@ def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool =
     )
 
 
+def pain_at_start(turn: Turn, heard: Heard, message: SessionStarted) -> None:
+    """Pass on to the planner the pain of a start that comes too late for its session: nobody else will tell it."""
+    felt = SymptomReported(
+        boot_id=message.boot_id,
+        seq=message.seq,
+        t_us=message.t_us,
+        session=message.session,
+        patient=message.patient,
+        pain_nrs=message.pain_nrs,
+    )
+    diary(turn, heard, felt, is_late=True)
+
+
 def _which(turn: Turn, message: SymptomReported, patient: str) -> str | None:
     """Return the session that is meant: the one that is named, else the last of this patient's that is over."""
     if message.session is not None or message.felt != "now":

@@ -442,6 +442,19 @@ def test_a_pain_that_was_given_up_and_comes_after_all_reaches_the_planner() -> N
     assert commands(said) == []
 
 
+@pytest.mark.parametrize("pain", [None, 3, 7])
+def test_the_pain_at_a_start_that_was_given_up_and_comes_after_all_reaches_the_planner(pain: int | None) -> None:
+    #  start with pain: lost   set, 3 reps: given up   start comes
+    machine = Machine()
+    start = machine.say(SessionStarted, **ASKED, prescription=PRESCRIPTION, pain_nrs=pain)
+    story: list[Any] = [machine.say(SetStarted, session="s1", set_number=1, load_N=300.0)]
+    story += [machine.rep(number) for number in range(1, 4)]
+    _, said = run(records([machine.online(), *story, start]))
+    told_on = [(one.patient, one.session, one.pain_nrs) for one in facts(said, PainReported)]
+    assert told_on == ([] if pain is None else [(PATIENT, "s1", pain)])
+    assert "late" in names(said)
+
+
 def test_a_pain_in_a_session_that_goes_on_after_another_was_requested_finds_its_patient() -> None:
     #  s1 runs   s2 is requested: s1 is over   a rep of s1: it goes on, but no rep says whose it is   pain in s1
     machine = Machine()
