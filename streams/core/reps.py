@@ -13,7 +13,7 @@ from streams.core.set_metrics import DECIMALS, Reading, split
 from streams.core.sets import EARLY_REPS, MAX_REPS_KEPT, RepNote, SetState
 from streams.core.telemetry import Rep
 from streams.core.turn import Turn
-from streams.core.visit import close_session, close_set
+from streams.core.visit import close_session, close_set, open_set
 
 NOT_MEASURED = Measured(valid=False, reasons=(), values={}, undefined={})
 """What a rep is worth that went through no `prepare`; the controller never lets one through."""
@@ -149,7 +149,8 @@ def _find_place(turn: Turn, heard: Heard, rep: Rep) -> None:
         repair.opened(turn, rep.boot_id, rep.session)
     if turn.set is None or rep.set_number > turn.set.number:
         close_set(turn, heard.id, "superseded")
-        turn.change_session(started=True, load_N=rep.load_N, set=SetState(rep.set_number, rep.load_N, missing=1))
+        turn.change_session(started=True)
+        open_set(turn, heard.id, SetState(rep.set_number, rep.load_N, missing=1))
 
 
 def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepNote:

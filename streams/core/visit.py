@@ -166,13 +166,17 @@ def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
         turn.change_session(started=True)
     since_us = None if session is None or session.set_ended_us is None else message.t_us - session.set_ended_us
     rest_s = since_us * 1e-6 if since_us is not None and since_us >= 0 else None
-    opened = SetState(message.set_number, message.load_N, rest_s=rest_s)
-    cut_N = None if session is None else session.cut_N
-    is_back_up = cut_N is not None and message.load_N > cut_N
-    turn.change_session(load_N=cut_N if is_back_up else message.load_N, set=opened, between=())
+    open_set(turn, heard.id, SetState(message.set_number, message.load_N, rest_s=rest_s))
+
+
+def open_set(turn: Turn, cause: str, opened: SetState) -> None:
+    """Begin a set, whoever tells of it, with no more than the decreases of this session have left."""
+    cut_N = None if turn.session is None else turn.session.cut_N
+    is_back_up = cut_N is not None and opened.load_N > cut_N
+    turn.change_session(load_N=cut_N if is_back_up else opened.load_N, set=opened, between=())
     if is_back_up:
-        detail = f"set {message.set_number} begins with {message.load_N} N, of which {cut_N} N were left"
-        turn.notice(heard.id, "load_back_up", detail, "alarm")
+        detail = f"set {opened.number} begins with {opened.load_N} N, of which {cut_N} N were left"
+        turn.notice(cause, "load_back_up", detail, "alarm")
 
 
 def set_ended(turn: Turn, heard: Heard, message: SetEnded) -> None:

@@ -47,6 +47,7 @@ from streams.core.telemetry import (
     SessionEnded,
     SessionRequested,
     SessionStarted,
+    SetEnded,
     SetStarted,
     SymptomReported,
 )
@@ -563,6 +564,34 @@ def test_an_answer_without_a_load_means_the_load_that_was_asked_for() -> None:
     state, _ = run(told([machine.say(CommandApplied, command_id=lower.command_id)]), state)
     assert state.session is not None
     assert state.session.load_N == 270.0
+
+
+def test_a_set_whose_beginning_was_lost_does_not_undo_what_pain_took_off() -> None:
+    #  load 300   pain 4: 270   SET 2 with 300: lost   rep with 300: alarm, and 270 stays
+    machine = Machine()
+    story = [*machine.begin(), machine.say(SymptomReported, session="s1", pain_nrs=4)]
+    state, said = run(records(story))
+    (lower,) = commands(said)
+    applied = machine.say(CommandApplied, command_id=lower.command_id, load_N=270.0)
+    machine.say(SetStarted, session="s1", set_number=2, load_N=300.0)
+    reps = [machine.rep(number, set_number=2) for number in range(1, 4)]
+    state, said = run(records([applied, *reps], start_ms=2_000_000), state)
+    assert "load_back_up" in names(said)
+    assert state.session is not None
+    assert state.session.load_N == 270.0
+
+
+def test_pain_after_a_set_whose_beginning_was_lost_takes_a_tenth_off() -> None:
+    #  SET 1   pain 4: 270   SET 2: lost, its reps are heard   pain 4: 240
+    machine = Machine()
+    story = [*machine.begin(), machine.say(SetEnded, session="s1", set_number=1, reps_done=0)]
+    state, said = run(records([*story, machine.say(SymptomReported, session="s1", pain_nrs=4)]))
+    machine.say(SetStarted, session="s1", set_number=2, load_N=270.0)
+    again: list[Any] = [machine.rep(number, set_number=2, load_N=270.0) for number in range(1, 4)]
+    again += [machine.say(SetEnded, session="s1", set_number=2, reps_done=3)]
+    again += [machine.say(SymptomReported, session="s1", pain_nrs=4)]
+    _, more = run(records(again, start_ms=2_000_000), state)
+    assert [one.new for command in commands([*said, *more]) for one in command.changes] == [270.0, 240.0]
 
 
 @pytest.mark.parametrize("step_N", [1e-310, 1e-4, 1e4])
