@@ -159,11 +159,15 @@ def close_session(turn: Turn, cause: str, ended_by: str) -> None:
 
 
 def set_started(turn: Turn, heard: Heard, message: SetStarted) -> None:
-    """Open a set; the session has begun with it, whether anybody heard it start or not."""
+    """Open a set; the session has begun with it, whether anybody heard it start or not.
+
+    A set of another session ends the one that was heard of last; its first rep tells more of it.
+    """
+    if turn.session is not None and turn.session.id != message.session:
+        close_session(turn, heard.id, "superseded")
     close_set(turn, heard.id, "superseded")
+    turn.change_session(started=True)
     session = turn.session
-    if session is not None and session.id == message.session:
-        turn.change_session(started=True)
     since_us = None if session is None or session.set_ended_us is None else message.t_us - session.set_ended_us
     rest_s = since_us * 1e-6 if since_us is not None and since_us >= 0 else None
     open_set(turn, heard.id, SetState(message.set_number, message.load_N, rest_s=rest_s))

@@ -581,6 +581,21 @@ def test_a_set_whose_beginning_was_lost_does_not_undo_what_pain_took_off() -> No
     assert state.session.load_N == 270.0
 
 
+def test_a_set_of_another_session_changes_nothing_in_the_one_before() -> None:
+    #  s1 at 300   its end, and the start of s2: lost   SET of s2 at 100
+    machine = Machine()
+    begun = machine.begin()
+    machine.say(SessionEnded, session="s1")
+    machine.say(SessionStarted, **(ASKED | {"session": "s2", "patient": "acme/p2"}), prescription=PRESCRIPTION)
+    other: list[Any] = [machine.say(SetStarted, session="s2", set_number=1, load_N=100.0)]
+    other += [machine.rep(number, session="s2", load_N=100.0) for number in range(1, 4)]
+    state, said = run(records([*begun, *other]))
+    (session,) = facts(said, SessionSummarised)
+    assert (session.session, session.load_N, session.sets) == ("s1", 300.0, 1)
+    assert state.session is not None
+    assert (state.session.id, state.session.load_N) == ("s2", 100.0)
+
+
 def test_pain_after_a_set_whose_beginning_was_lost_takes_a_tenth_off() -> None:
     #  SET 1   pain 4: 270   SET 2: lost, its reps are heard   pain 4: 240
     machine = Machine()
