@@ -49,7 +49,7 @@ def ordered(turn: Turn, heard: Heard) -> None:
             turn.change(boot=order.fill(boot, heard.message.seq))
             repair.filled(turn, heard)
             return _too_late(turn, heard)
-        if heard.message.seq > boot.due and _is_urgent(turn, heard.message):
+        if heard.message.seq > boot.due and _may_overtake(turn, heard.message):
             boot, holes = order.place_now(boot, heard)
             turn.change(boot=boot)
             _act_on(turn, holes)
@@ -177,6 +177,16 @@ def _is_urgent(turn: Turn, message: Ordered) -> bool:
         case ButtonPressed(button="stop") | FaultRaised() | Screened(outcome="red_flag"):
             return True
     return False
+
+
+def _may_overtake(turn: Turn, message: Ordered) -> bool:
+    """Tell whether a message is heard before what is missing: all danger is, but a pain of no session that is heard of.
+
+    Nothing could be ended for it; it waits for the start of its session, which may be what is missing.
+    """
+    if isinstance(message, SymptomReported) and message.symptom == "none":
+        return _is_urgent(turn, message) and turn.session is not None and not visit.is_of_another(turn, message)
+    return _is_urgent(turn, message)
 
 
 def _lost(turn: Turn, hole: Hole) -> None:

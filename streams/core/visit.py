@@ -219,7 +219,7 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
     whenever it was felt. A session that waits for its start gets another plan: the one that it has knows no such pain.
     """
     told = message
-    if message.felt != "now" or _is_of_another(turn, message):
+    if message.felt != "now" or is_of_another(turn, message):
         diary(turn, heard, message)
     if message.felt != "now":
         message = replace(message, pain_nrs=None, rpe=None, position=None)
@@ -240,7 +240,7 @@ def _plan_again(turn: Turn, heard: Heard, told: SymptomReported) -> None:
     if session is None or session.patient is None or not session.waits or session.over or turn.state.locked:
         return
     is_pain = is_painful(told.pain_nrs) or (told.pain_nrs is not None and told.felt != "now")
-    if not is_pain or _is_of_another(turn, told) or not turn.is_of_this_boot(told):
+    if not is_pain or is_of_another(turn, told) or not turn.is_of_this_boot(told):
         return
     if told.felt == "now":  # of any other the diary tells the planner
         turn.tell_of_trouble("pain_reduce", heard.id, f"{heard.id}/pain_reduce")
@@ -248,7 +248,7 @@ def _plan_again(turn: Turn, heard: Heard, told: SymptomReported) -> None:
     _ask_for_plan(turn, heard, told, session, session.patient)
 
 
-def _is_of_another(turn: Turn, message: SymptomReported) -> bool:
+def is_of_another(turn: Turn, message: SymptomReported) -> bool:
     """Tell whether a report names a session or a patient that is not here, or if nobody knows who is here."""
     session = turn.session
     if session is not None and session.patient is None:

@@ -465,6 +465,18 @@ def test_a_pain_in_a_session_that_goes_on_after_another_was_requested_finds_its_
     assert (fact.patient, fact.pain_nrs) == (PATIENT, 7)
 
 
+@pytest.mark.parametrize("session", ["s1", None])
+def test_a_pain_that_overtakes_the_start_of_its_session_ends_the_exercise(session: str | None) -> None:
+    #  seq   0 clear   1 beat   2 start   3 pain 7       heard   0, 1, pain, start
+    machine = Machine()
+    clear: Any = machine.say(Screened, patient=PATIENT, outcome="clear", by="dr-1")
+    beat = machine.say(Heartbeat)
+    start = machine.say(SessionStarted, **ASKED, prescription=PRESCRIPTION)
+    pain = machine.say(SymptomReported, session=session, pain_nrs=7)
+    _, said = run(records([machine.online(), clear, beat, pain, start], step_ms=10))
+    assert [one.action for one in commands(said)] == ["end_exercise"]
+
+
 def test_a_pain_of_nobody_known_is_told_as_one() -> None:
     machine = Machine()
     story = [*machine.begin(), machine.say(SymptomReported, session="elsewhere", pain_nrs=4)]
