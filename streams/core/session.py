@@ -237,6 +237,11 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         return self.request_id is not None and not self.started and self.set is None
 
     @property
+    def is_known(self) -> bool:
+        """Whether its start was heard: who trains, and under which prescription."""
+        return self.started and self.patient is not None and self.prescription is not None
+
+    @property
     def is_troubled(self) -> bool:
         """Whether there was pain in it, or one of rules 0-2 acted (S7)."""
         return is_painful(self.pain_max) or any(rule in trouble.RULES for rule, _ in self.rules_fired)

@@ -89,8 +89,11 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
     there was no load to take any off. If nobody has asked the planner and nobody knows that the patient is screened as
     clear, it is asked now, for that alone: or else no command but STOP is allowed (S23).
     """
-    if turn.session is None or turn.session.id != message.session:
+    if turn.session is not None and _is_another(turn.session, message):
         close_session(turn, heard.id, "superseded")
+    if turn.session is not None and turn.session.is_known:
+        _goes_on(turn, heard, message)
+        return
     load_N = None if message.prescription is None else message.prescription.load_N
     session = SessionState(
         id=message.session,
@@ -130,6 +133,24 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
     if message.pain_nrs is not None or waited_in is not None:
         felt = replace(message, pain_nrs=_most(message.pain_nrs, waited_in))
         turn.ask("event", heard.id, turn.sequence_of(message), event=felt)
+
+
+def _is_another(session: SessionState, message: SessionStarted) -> bool:
+    """Tell whether a start is of another session than the one that is heard of, or of somebody else in one of its name.
+
+    What was begun and goes on in another seat, side, exercise or intent is another one, too: nothing is shared by them.
+    """
+    if session.id != message.session or session.patient not in {None, message.patient}:
+        return True
+    begun = (session.exercise, session.side, session.intent, session.settings)
+    return session.is_known and begun != (message.exercise, message.side, message.intent, message.settings)
+
+
+def _goes_on(turn: Turn, heard: Heard, message: SessionStarted) -> None:
+    """Take a start that is said again for what it tells of pain: what was done, and what was taken off, stays."""
+    if message.pain_nrs is not None and turn.session is not None:
+        turn.change_session(pain_max=_most(turn.session.pain_max, message.pain_nrs))
+        turn.ask("event", heard.id, turn.sequence_of(message), event=message)
 
 
 def ended(turn: Turn, heard: Heard, message: SessionEnded) -> None:

@@ -511,12 +511,40 @@ def test_a_request_that_is_given_up_in_peace_is_no_session() -> None:
 
 def test_a_session_that_starts_again_has_still_lost_what_it_lost() -> None:
     machine = Machine()
-    begun = machine.begin()
+    begun = machine.begin("paced")
     machine.say(Heartbeat)
     story = [*begun, machine.say(Heartbeat), machine.say(Heartbeat)]
     story += [machine.say(SessionStarted, **ASKED, prescription=PRESCRIPTION), machine.say(SessionEnded, session="s1")]
     (session,) = metrics(run(records(story))[1], SessionSummarised)
     assert session.incomplete
+
+
+def test_a_session_whose_start_is_said_again_keeps_its_sets_and_what_pain_took_off() -> None:
+    #  load 300   3 reps   pain 4: 270   start again, with 300   pain 4: once a set   set 2 at 300: alarm   end
+    machine = Machine()
+    begun = [*machine.begin(), *(machine.rep(number) for number in range(1, 4))]
+    state, said = run(records([*begun, machine.say(SymptomReported, session="s1", pain_nrs=4)]))
+    (lower,) = commands(said)
+    again: list[Any] = [machine.say(CommandApplied, command_id=lower.command_id, load_N=270.0)]
+    again += [machine.say(SessionStarted, **(ASKED | {"intent": "max"}), prescription=PRESCRIPTION, pain_nrs=4)]
+    again += [machine.say(SetStarted, session="s1", set_number=2, load_N=300.0)]
+    again += [machine.say(SessionEnded, session="s1")]
+    _, said = run(told(again), state)
+    (session,) = facts(said, SessionSummarised)
+    assert (session.load_N, session.sets, session.valid_reps) == (270.0, 2, 3)
+    assert (commands(said), "load_back_up" in names(said)) == ([], True)
+
+
+@pytest.mark.parametrize("other", [{"patient": "acme/p2"}, {"settings": "h2"}, {"side": "left"}])
+def test_a_session_that_starts_again_with_somebody_or_something_else_is_another_one(other: dict[str, str]) -> None:
+    machine = Machine()
+    begun = [*machine.begin(), *(machine.rep(number) for number in range(1, 4))]
+    again = machine.say(SessionStarted, **(ASKED | {"intent": "max"} | other), prescription=PRESCRIPTION)
+    state, said = run(records([*begun, again]))
+    (session,) = facts(said, SessionSummarised)
+    assert (session.patient, session.settings, session.side, session.valid_reps) == (PATIENT, "h1", "both", 3)
+    assert state.session is not None
+    assert (state.session.valid_reps, state.session.pain_max) == (0, None)
 
 
 def test_a_session_that_had_begun_when_the_pain_was_told_is_not_one_of_the_two_that_follow() -> None:
