@@ -60,6 +60,8 @@ def _take_effect(turn: Turn, command: Command, load_N: float | None) -> None:
         return
     if turn.session is None or command.session not in {None, turn.session.id}:
         return
+    if command.action == "prescribe" and turn.session.started:
+        return  # its start has told what it began with, and less may be left by now
     if load_N is not None:
         before_N = turn.session.load_N
         is_heavier = before_N is not None and load_N > before_N and command.action != "prescribe"

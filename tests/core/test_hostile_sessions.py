@@ -312,6 +312,23 @@ def test_an_acknowledgement_raises_no_load_and_tells_of_its_own_session_only(sec
     assert (state.session.load_N, state.pending) == (held_N, ())
 
 
+def test_the_answer_to_a_plan_that_comes_after_a_decrease_raises_no_load() -> None:
+    #  plan 300: its answer is lost   start   pain 4: 270   the answer comes: 270 stays
+    machine = Machine()
+    story: list[Any] = [machine.say(Screened, patient=PATIENT, outcome="clear", by="dr-1")]
+    state, _ = run(records(story))
+    state, plan = asked_and_planned(machine, state)
+    late = machine.say(CommandApplied, command_id=plan.command_id, load_N=300.0)
+    story = [machine.say(SessionStarted, **ASKED, prescription=PRESCRIPTION), machine.say(Heartbeat)]
+    state, said = run(records([*story, machine.say(SymptomReported, pain_nrs=4)], start_ms=2_000_000), state)
+    (lower,) = [one for one in commands(said) if one.action == "lower_load"]
+    story = [machine.say(CommandApplied, command_id=lower.command_id, load_N=270.0), late]
+    state, said = run(records(story, start_ms=2_010_000), state)
+    assert [one.outcome for one in metrics(said, CommandClosed)] == ["applied", "applied"]
+    assert state.session is not None
+    assert state.session.load_N == 270.0
+
+
 def test_a_machine_that_names_ever_new_sessions_while_something_is_missing_stays_small() -> None:
     machine = Machine()
     words = [*machine.begin()]
