@@ -119,13 +119,13 @@ def started(turn: Turn, heard: Heard, message: SessionStarted) -> None:
             between=asked.between,
             pain_max=_most(asked.pain_max, message.pain_nrs),
             rpe_max=asked.rpe_max,
-            baseline=asked.baseline,
-            model=asked.model,
             began_ms=asked.began_ms,
             missing=asked.missing if asked.started else 0,
             tightened=asked.tightened,
             screening=asked.screening,
         )
+        if _is_alike(asked, message):  # of another seat, side, exercise or intent they say nothing
+            session = replace(session, baseline=asked.baseline, model=asked.model)
     turn.change(session=session)
     if turn.known().screening != "clear" and (asked is None or asked.request_id is None):
         _ask_for_plan(turn, heard, message, session, message.patient)
@@ -142,8 +142,13 @@ def _is_another(session: SessionState, message: SessionStarted) -> bool:
     """
     if session.id != message.session or session.patient not in {None, message.patient}:
         return True
-    begun = (session.exercise, session.side, session.intent, session.settings)
-    return session.is_known and begun != (message.exercise, message.side, message.intent, message.settings)
+    return session.is_known and not _is_alike(session, message)
+
+
+def _is_alike(session: SessionState, message: SessionStarted) -> bool:
+    """Tell whether a session begins as it was begun or asked for: reps of the two can be compared (science.md 5)."""
+    told = (message.exercise, message.side, message.intent, message.settings)
+    return told == (session.exercise, session.side, session.intent, session.settings)
 
 
 def _goes_on(turn: Turn, heard: Heard, message: SessionStarted) -> None:

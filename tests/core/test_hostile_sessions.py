@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from streams.core.adaptive import PRIOR
+from streams.core.baseline import Baseline
 from streams.core.commands import Change, Command, Evidence
 from streams.core.controller import Arrival, Controller
 from streams.core.errors import Malformed
@@ -825,6 +827,25 @@ def test_a_set_begins_the_session_whose_start_was_lost() -> None:
     _, said = run(told([machine.say(SessionEnded, session="s1")]), state)
     (session,) = facts(said, SessionSummarised)
     assert (session.patient, session.incomplete, session.pain_max) == (PATIENT, True, None)
+
+
+@pytest.mark.parametrize(
+    "other", [{"settings": "h2"}, {"side": "left"}, {"intent": "max"}, {"exercise": "row"}, {"patient": "acme/p2"}]
+)
+def test_what_was_learned_in_one_seat_judges_nobody_in_another(other: dict[str, str]) -> None:
+    machine = Machine()
+    story: list[Any] = [machine.online(), machine.say(SessionRequested, **ASKED)]
+    state, said = run(records(story))
+    (request,) = facts(said, PlanRequested)
+    own = replace(plan_for(request), baseline=Baseline(load_N=300.0, peak_force=330.0), model=PRIOR)
+    state, _ = run(told([own]), state)
+    start = machine.say(SessionStarted, **ASKED, prescription=PRESCRIPTION)
+    as_asked, _ = run(told([start]), state)
+    elsewhere, _ = run(told([replace(start, **other)]), state)
+    assert as_asked.session is not None
+    assert elsewhere.session is not None
+    assert (as_asked.session.baseline, as_asked.session.model) == (own.baseline, PRIOR)
+    assert (elsewhere.session.baseline, elsewhere.session.model) == (None, None)
 
 
 def test_no_plan_comes_for_a_session_in_which_a_set_has_begun() -> None:
