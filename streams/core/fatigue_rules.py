@@ -63,10 +63,12 @@ def paced_fatigue_stop(situation: Situation, policy: Policy) -> Match | None:
     There are five signs, and what each of them said is part of the evidence. Unknown intent counts as paced.
     """
     running, session, reps = situation.set, situation.session, situation.reps
-    if running is None or session is None or reps is None or "paced_fatigue_stop" in running.fired:
+    if running is None or session is None or reps is None:
+        return None
+    is_capped = has_had_its_time(running, policy)
+    if "paced_fatigue_stop" in running.fired and not is_capped:
         return None
     told: tuple[Evidence, ...] = ()
-    is_capped = running.tul_s >= policy.tul_cap_s
     if is_capped:
         told = (
             *(Evidence(rep.id, "time_under_load_s", rep.time_under_load_s) for rep in reps),
@@ -78,6 +80,14 @@ def paced_fatigue_stop(situation: Situation, policy: Policy) -> Match | None:
         if sum(vote.holds is True for vote in said) >= policy.votes_needed:
             return Match(action="end_set", evidence=(*told, *votes.as_evidence(said, situation.cause)))
     return Match(action="end_set", evidence=told) if is_capped else None
+
+
+def has_had_its_time(running: SetState, policy: Policy) -> bool:
+    """Tell whether a set has to end for its time under load; signs that ended it before, in vain, are another reason."""
+    if running.tul_s < policy.tul_cap_s:
+        return False
+    last_s = running.reps[-1].time_under_load_s or 0.0 if running.reps else 0.0
+    return "paced_fatigue_stop" not in running.fired or round(running.tul_s - last_s, 6) < policy.tul_cap_s
 
 
 def seen(session: SessionState, running: SetState) -> Seen:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from streams.core import votes
 from streams.core.commands import Change, Evidence
-from streams.core.fatigue_rules import last_losses, seen
+from streams.core.fatigue_rules import has_had_its_time, last_losses, seen
 from streams.core.policy import Policy
 from streams.core.rule import Match
 from streams.core.session import SessionState
@@ -34,7 +34,7 @@ def rom_limit(situation: Situation, policy: Policy) -> Match | None:
     session, machine, reps = situation.session, situation.capabilities, situation.reps
     if session is None or machine is None or reps is None or _is_waiting(situation, "rom_limit"):
         return None
-    if _has_to_end(situation, policy):
+    if situation.set is not None and has_had_its_time(situation.set, policy):
         return None  # rule 7 ends the set with this rep (S21), and must not be hidden
     prescribed, limit = session.prescribed_window, session.window
     if prescribed is None or limit is None or prescribed[0] >= prescribed[1]:
@@ -54,12 +54,6 @@ def rom_limit(situation: Situation, policy: Policy) -> Match | None:
     told.append(Evidence(situation.cause, "window_hi_prescribed", prescribed[1]))
     nearer = Change(quantity="window_hi", old=old, new=new, bound=_rounded_up(lowest))
     return Match(action="tighten_range", evidence=tuple(told), changes=(nearer,), cue="stay_within_range")
-
-
-def _has_to_end(situation: Situation, policy: Policy) -> bool:
-    """Tell whether the set has had its time under load, and nothing has ended it for that yet."""
-    running = situation.set
-    return running is not None and running.tul_s >= policy.tul_cap_s and "paced_fatigue_stop" not in running.fired
 
 
 def _tightened(situation: Situation, session: SessionState) -> float:

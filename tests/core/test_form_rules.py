@@ -193,6 +193,16 @@ def test_the_last_exertion_of_the_set_counts_and_not_that_of_another_day() -> No
     assert told_of(told, **slow) == []
 
 
+def test_a_set_that_goes_on_after_its_signs_of_fatigue_ends_by_its_time_under_load_once() -> None:
+    #  rep           8: two signs, end     9      10: 180 s, end    11      12
+    _, told = a_set(12)
+    state, rest = with_own(OWN, told)
+    tired = {"concentric_time_s": (2.0,) * 6 + (2.6,) * 6, "range_of_motion": (1.0,) * 6 + (0.88,) * 6}
+    values = by_number(**tired, rom_completeness_pct=(100.0,) * 12, time_under_load_s=(18.0,) * 12)
+    _, said = run(rest, state, values=values)
+    assert [n for n, rule, _ in acts(said) if rule == "paced_fatigue_stop"] == [8, 10]
+
+
 def test_fast_reps_are_not_voted_on() -> None:
     _, told = a_set(10, intent="max", v_mps=0.5)
     state, rest = with_own(OWN, told)
