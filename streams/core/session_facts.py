@@ -62,7 +62,8 @@ def summarised(
     if plan is not None and plan.base is not None:
         series = find_series(plan, fact.settings, fact.intent)
         series = series or open_series(plan, plan.base, fact.settings, fact.intent)
-        if "pain_stop" not in fired and series.proposed is not None:
+        is_prescribed = series.proposed is not None and series.pain_session == series.paying  # not before the pain
+        if "pain_stop" not in fired and is_prescribed:
             paid = series.pain_session or series.paid  # its cut was prescribed, and this session went well
             series = replace(series, pain_session=None, paid=paid)
         is_since = plan.edited_ms is None or (state.troubled_ms or 0) > plan.edited_ms

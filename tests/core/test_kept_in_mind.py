@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from streams.core.diary import DAY_MS, MAX_VISITS
-from streams.core.results import TroubleArose
+from streams.core.results import PainReported, TroubleArose
 from streams.core.telemetry import (
     ButtonPressed,
     CommandApplied,
@@ -160,6 +160,20 @@ def test_a_late_summary_of_a_session_whose_cut_was_made_cuts_no_second_time() ->
     patient.day += 1
     told: dict[str, Any] = {"rules_fired": {"pain_stop": 1}, "ended_by": "superseded", "began_ms": began_ms}
     patient.train(400.0, session="s9", pain_max=8, prescription=prescription, **told)
+    assert load_of(patient.comes(1)) == after
+
+
+def test_a_session_that_was_planned_before_the_pain_does_not_settle_its_cut() -> None:
+    #  s1   plan for s2   pain 8, of s1   s2 goes well   plan: a fifth lower   goes well   plan: no second cut
+    patient = a_trained_patient()
+    last = patient.state.plans[0].series[0].past[-1].session
+    prescription = patient.plan(session="s2").prescription
+    assert prescription is not None
+    usual: dict[str, Any] = {"machine": MACHINE, "at_ms": patient.now_ms, "patient": "acme/p1"}
+    patient.take(PainReported(id="t", cause="t", session=last, felt="now", pain_nrs=8, **usual))
+    patient.train(prescription.load_N, session="s2", prescription=prescription)
+    after = load_of(patient.comes(1))
+    assert after == 320.0
     assert load_of(patient.comes(1)) == after
 
 
