@@ -152,8 +152,14 @@ def trouble_arose(state: PatientState, fact: TroubleArose) -> PatientState:
 
 def owing_a_cut(state: PatientState, exercise: str, session: str) -> PatientState:
     """Ask every setting and side of an exercise for the cut of rule 1, once: the back hurts, not the seat."""
+    plans = tuple(
+        replace(plan, pain_session=session) if plan.exercise == exercise and not plan.series else plan
+        for plan in state.plans
+    )
     return each_series(
-        state, lambda plan, series: plan.exercise == exercise and series.paid != session, pain_session=session
+        replace(state, plans=plans),
+        lambda plan, series: plan.exercise == exercise and series.paid != session,
+        pain_session=session,
     )
 
 

@@ -193,7 +193,8 @@ def find_series(plan: Plan, settings: str, intent: Intent) -> Series | None:
 
 def open_series(plan: Plan, base: Prescription, settings: str, intent: Intent) -> Series:
     """Begin a series: with the clinician's prescription, but never above what the plan's other series came down to."""
-    owed = [one for one in (plan.pain_session, *(other.pain_session for other in plan.series)) if one is not None]
+    paid = {None, *(other.paid for other in plan.series)}
+    owed = [one for one in (plan.pain_session, *(other.pain_session for other in plan.series)) if one not in paid]
     settled = beside(base, plan.series)
     return Series(settings=settings, intent=intent, settled=settled, pain_session=owed[0] if owed else None)
 

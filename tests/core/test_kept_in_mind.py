@@ -188,6 +188,18 @@ def test_pain_on_the_left_lowers_the_right_as_well() -> None:
     assert [load_of(patient.plan(side=side)) for side in ("left", "right")] == [320.0, 320.0]
 
 
+def test_pain_on_the_left_lowers_the_right_that_was_never_trained_and_no_seat_twice() -> None:
+    patient = a_patient()
+    for side in ("left", "right"):
+        patient.edit(BASE, side=side, load_cap_N=600.0)
+    told: dict[str, Any] = {"pain_max": 8, "rules_fired": {"pain_stop": 1}, "ended_by": "pain_stop"}
+    patient.train(side="left", prescription=patient.plan(side="left").prescription, **told)
+    plan = patient.plan(side="right")
+    assert (plan.rule, load_of(plan)) == ("pain_stop", 320.0)
+    patient.train(load_of(plan), side="right", prescription=plan.prescription)
+    assert load_of(patient.plan(side="right", settings="seat-5")) == 320.0
+
+
 @pytest.mark.parametrize(("days", "load_N"), [(2, 310.0), (21, 270.0), (60, 240.0)])
 @pytest.mark.parametrize("ends", [True, False])
 def test_who_leaves_without_ending_a_session_was_away_as_long_as_who_ended_it(
