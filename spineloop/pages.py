@@ -198,17 +198,15 @@ def bounds(parameter: str) -> str:
     Examples
     --------
     >>> bounds("vl_stop_pct"), bounds("gap_days"), bounds("gap_cut_pct")
-    ('15-30', 'rising, from 1', '0-100, not falling')
+    ('15-30', '1-56, rising', '0-100, not falling')
     """
     type_, meta = get_args(_HINTS[parameter])
     if meta.ge is not None:
         return f"{_number(meta.ge)}-{_number(meta.le)}"
     first, *others = getattr(Policy(), parameter)
     order = "rising" if _is_refused(parameter, (first, first, *others[1:])) else "not falling"
-    of_each = get_args(get_args(type_)[0])
-    if of_each:
-        return f"{_number(of_each[1].ge)}-{_number(of_each[1].le)}, {order}"
-    return f"{order}, from 1" if _is_refused(parameter, (0, *others)) else order
+    of_each = get_args(get_args(type_)[0])[1]
+    return f"{_number(of_each.ge)}-{_number(of_each.le)}, {order}"
 
 
 def _is_refused(parameter: str, value: object) -> bool:

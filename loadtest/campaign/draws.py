@@ -130,7 +130,7 @@ def policy(rng: Random) -> Policy:
         names = rng.sample(sorted(_NUMBERS), rng.randint(1, len(_NUMBERS) // 2))
         changes: dict[str, Any] = {name: _between(rng, *_NUMBERS[name]) for name in names}
         if rng.random() < 0.3:
-            changes["gap_days"] = tuple(sorted(rng.sample(range(3, 90), 3)))
+            changes["gap_days"] = tuple(sorted(rng.sample(range(3, 57), 3)))
         try:
             return replace(DEFAULT, **changes)
         except ValueError:  # bounds out of order: draw again

@@ -19,6 +19,10 @@ def _tag(meaning: str, tag: str) -> dict[str, str]:
 
 Percent = Annotated[float, Meta(ge=0.0, le=100.0)]
 
+Absence = Annotated[int, Meta(ge=1, le=56)]
+Pause = Annotated[int, Meta(ge=1, le=8)]
+"""Days, and weeks: beyond 56 days nothing rises and learning begins anew (S18), whatever a clinic agrees with."""
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Parameters of the decision rules; times in s or days as named, shares in percent unless named otherwise."""
@@ -110,7 +114,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float, Meta(ge=60.0, le=180.0, extra=_tag("time under load that earns a rise", "literature"))
     ] = 120.0
     gap_days: Annotated[
-        tuple[int, int, int], Meta(extra=_tag("days since the last session: first, second cut, new start", "default"))
+        tuple[Absence, Absence, Absence], Meta(extra=_tag("days since the last session: first, second cut, new start", "default"))
     ] = (14, 28, 56)
     gap_cut_pct: Annotated[tuple[Percent, Percent], Meta(extra=_tag("the two load cuts", "default"))] = (10.0, 20.0)
     learning_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("sessions without a rise", "literature"))] = 3
@@ -125,7 +129,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     plateau_sessions: Annotated[int, Meta(ge=4, le=12, extra=_tag("sessions without a change", "default"))] = 6
     attendance_min: Annotated[float, Meta(ge=0.5, le=1.0, extra=_tag("share of planned sessions", "default"))] = 0.80
     maintenance_weeks: Annotated[
-        tuple[int, int], Meta(extra=_tag("weeks between sessions once the goals are reached", "literature"))
+        tuple[Pause, Pause], Meta(extra=_tag("weeks between sessions once the goals are reached", "literature"))
     ] = (2, 4)
     typical_error_pct: Annotated[
         float, Meta(ge=2.0, le=15.0, extra=_tag("typical error of strength where no profile says more", "measured"))
@@ -142,11 +146,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         """Refuse bounds that are out of order."""
-        if list(self.gap_days) != sorted(set(self.gap_days)) or self.gap_days[0] < 1:
+        if list(self.gap_days) != sorted(set(self.gap_days)):
             raise ValueError(f"gap_days must rise, got {self.gap_days}")
         if self.gap_cut_pct[0] > self.gap_cut_pct[1]:
             raise ValueError(f"gap_cut_pct must not fall, got {self.gap_cut_pct}")
-        if not 1 <= self.maintenance_weeks[0] <= self.maintenance_weeks[1]:
+        if self.maintenance_weeks[0] > self.maintenance_weeks[1]:
             raise ValueError(f"maintenance_weeks must rise, got {self.maintenance_weeks}")
         if self.vl_amber_pct > self.vl_stop_pct:
             raise ValueError(f"vl_amber_pct {self.vl_amber_pct} is above vl_stop_pct {self.vl_stop_pct}")

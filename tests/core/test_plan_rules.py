@@ -474,7 +474,9 @@ def test_who_keeps_up_a_goal_may_stay_away_for_4_weeks(days: float, new_N: float
         ("gap_days = [28, 14, 56]", "gap_days must rise"),
         ("gap_cut_pct = [20.0, 10.0]", "gap_cut_pct must not fall"),
         ("maintenance_weeks = [4, 2]", "maintenance_weeks must rise"),
-        ("maintenance_weeks = [0, 2]", "maintenance_weeks must rise"),
+        ("maintenance_weeks = [0, 2]", "maintenance_weeks"),
+        ("maintenance_weeks = [2, 9]", "maintenance_weeks"),  # 63 days
+        ("gap_days = [14, 28, 57]", "gap_days"),  # S18: nothing rises after more than 56
         ("si_pct = 9.9", "si_pct"),
         ("si_sessions = 2", "si_sessions"),
         ("ef_sessions = 7", "ef_sessions"),
