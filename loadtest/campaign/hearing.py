@@ -135,14 +135,16 @@ class Hearing:
                 session.patient = message.patient
                 machine.session, self._sessions[message.session] = session, message.patient
             case SessionStarted():
-                if session is not None and session.name != message.session:
+                if session is not None and not session.is_begun_by(message):
                     self.over(machine)
                 machine.session = began(message, machine.session, self.now_ms)
                 self._sessions[message.session] = message.patient
                 if message.pain_nrs is not None and message.pain_nrs > 2:
                     self._troubled(machine, message.patient)
+            case SetStarted() if session is not None and session.name != message.session:
+                self.over(machine)
             case SetStarted() if session is not None:
-                session.started = session.started or session.name == message.session
+                session.started = True
                 session.held["load_N"] = message.load_N
                 session.set, session.between = SetSeen(message.set_number), []
             case SetEnded() if session is not None and session.name == message.session and session.set is not None:
@@ -158,7 +160,7 @@ class Hearing:
             machine.session = session
         if session.set is None or message.set_number > session.set.number:
             session.started, session.held["load_N"] = True, message.load_N
-            session.set = SetSeen(message.set_number, missing=1)
+            session.set, session.between = SetSeen(message.set_number, missing=1), []
         if session.set.number != message.set_number or letter.measured is None:
             return None
         before_s, peaks = session.set.tul_s, tuple(session.set.peaks)

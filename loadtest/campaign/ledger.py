@@ -106,6 +106,17 @@ class SessionSeen:
         self.tightened: dict[str, tuple[Change, ...]] = {}
         self.began_ms = 0
 
+    @property
+    def is_known(self) -> bool:
+        """Whether its start was heard."""
+        return self.started and self.patient is not None and self.told is not None
+
+    def is_begun_by(self, message: SessionStarted) -> bool:
+        """Tell whether a start is of this session: of its name and its patient and, once it was heard, of its series."""
+        mine, its = (self.exercise, self.side, self.intent, self.settings), message
+        is_mine = self.name == its.session and self.patient in {None, its.patient}
+        return is_mine and (not self.is_known or mine == (its.exercise, its.side, its.intent, its.settings))
+
     def hold(self, told: Prescription | None) -> None:
         """Take over the prescription that the machine says it holds."""
         self.told, self.held = told, values_of(told)
@@ -298,7 +309,10 @@ def _settle(series: SeriesSeen, session: SessionSeen) -> None:
 
 
 def began(message: SessionStarted, asked: SessionSeen | None, now_ms: int) -> SessionSeen:
-    """Return the session that begins; what went wrong while it was waited for went wrong in it."""
+    """Return the session that begins, or goes on; what went wrong while it was waited for went wrong in it."""
+    if asked is not None and asked.is_known:
+        asked.pain = max((one for one in (asked.pain, message.pain_nrs) if one is not None), default=None)
+        return asked
     session = SessionSeen(message.session, message.exercise, message.side, message.intent, message.settings)
     session.patient, session.started, session.began_ms = message.patient, True, now_ms
     session.hold(message.prescription)

@@ -2,7 +2,7 @@
 
 What comes too early waits for the earlier one, at most 2 s or 8 messages, and not beyond the machine's farewell; then
 the earlier one counts as lost. What can't wait counts at once. Nothing counts twice, and what comes after it was given
-up counts only if it is dangerous.
+up counts only if it is dangerous, or forbids.
 """
 
 from typing import Literal
@@ -139,8 +139,10 @@ class Order:
         return begun + self._let_go(boot, now_ms)
 
     def _too_late(self, letter: Letter) -> list[Item]:
-        counts = isinstance(letter.message, CommandApplied | CommandRejected | CommandExpired | Released)
-        return [Counted(letter, "late")] if counts or is_danger(letter.message, self._pain_stop) else []
+        message = letter.message
+        counts = isinstance(message, CommandApplied | CommandRejected | CommandExpired | Released)
+        forbids = isinstance(message, Screened) and message.outcome != "clear"
+        return [Counted(letter, "late")] if counts or forbids or is_danger(message, self._pain_stop) else []
 
     def _let_go(self, boot: _Boot, now_ms: int, *, at_once: bool = False) -> list[Item]:
         items: list[Item] = []
