@@ -107,7 +107,9 @@ def prescribed(
     proposed = replace(prescription, session_s=None, due_days=None)
     week = _add_to_week(series.week, now_ms, prescription.load_N)
     easing_ms = now_ms if eases_pain else None
-    series = replace(series, proposed=proposed, edited=False, week=week, easing_ms=easing_ms, paying=series.pain_session)
+    series = replace(
+        series, proposed=proposed, edited=False, week=week, easing_ms=easing_ms, paying=series.pain_session
+    )
     state = put_series(state, plan, series)
     return after_trouble(state) if eases_pain else state
 

@@ -114,7 +114,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float, Meta(ge=60.0, le=180.0, extra=_tag("time under load that earns a rise", "literature"))
     ] = 120.0
     gap_days: Annotated[
-        tuple[Absence, Absence, Absence], Meta(extra=_tag("days since the last session: first, second cut, new start", "default"))
+        tuple[Absence, Absence, Absence],
+        Meta(extra=_tag("days since the last session: first, second cut, new start", "default")),
     ] = (14, 28, 56)
     gap_cut_pct: Annotated[tuple[Percent, Percent], Meta(extra=_tag("the two load cuts", "default"))] = (10.0, 20.0)
     learning_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("sessions without a rise", "literature"))] = 3
