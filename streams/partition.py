@@ -94,6 +94,7 @@ class Partition:
         self._buffer: deque[tuple[Record, Any]] = deque()
         self._buffered_bytes = 0
         self._in_hand = 0
+        self._expected = 0
         self._wake = asyncio.Event()
         self._finishing = False
         self._tasks: asyncio.TaskGroup | None = None
@@ -120,6 +121,7 @@ class Partition:
             position=self._state.position,
             seconds=round(time.monotonic() - started_s, 3),
         )
+        self._expected = self._state.position
         return self._state.position
 
     async def _read_state(self) -> None:
@@ -135,12 +137,15 @@ class Partition:
     async def check_log(self) -> None:
         """Raise BrokenPromise if the states are not of this log: what it says from now on would pass for old."""
         if not await self._retry(self._log_goes_on):
-            name, state_topic = self._stage.name, self._stage.state_topic
-            raise BrokenPromise(
-                f"{name}: its states know {self._stage.topic}/{self._number} up to {self._state.position}, where it has"
-                f" ended before or has another record: it was made anew, or has lost its end. Stop {name} everywhere,"
-                f" delete the topic {state_topic}, make it anew and start again: then states come from what the log has"
-            )
+            raise self._another_log(self._state.position)
+
+    def _another_log(self, known: int) -> BrokenPromise:
+        name, state_topic = self._stage.name, self._stage.state_topic
+        return BrokenPromise(
+            f"{name}: its states know {self._stage.topic}/{self._number} up to {known}, where it has"
+            f" ended before or has another record: it was made anew, or has lost its end. Stop {name} everywhere,"
+            f" delete the topic {state_topic}, make it anew and start again: then states come from what the log has"
+        )
 
     async def _log_goes_on(self) -> bool:
         topic, number, position = self._stage.topic, self._number, self._state.position
@@ -156,7 +161,14 @@ class Partition:
         self._task = tasks.create_task(self._run(), name=f"{self._stage.name}-{self._number}")
 
     def offer(self, records: Sequence[Record], items: Sequence[Any] | None = None) -> bool:
-        """Take records, prepared or not; True when the buffer is full and no more should come."""
+        """Take records, prepared or not; True when the buffer is full and no more should come.
+
+        Raises BrokenPromise if they go back behind what was taken: a log that was made anew, or has lost its end, is
+        read from its beginning, and all that is new in it would pass for done.
+        """
+        if records[0].offset < self._expected:
+            raise self._another_log(self._expected)
+        self._expected = records[-1].offset + 1
         self._buffer.extend(zip(records, repeat(UNPREPARED) if items is None else items, strict=items is not None))
         self._buffered_bytes += sum(map(size, records))
         self._wake.set()

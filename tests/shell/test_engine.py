@@ -857,6 +857,46 @@ async def test_states_of_another_log_end_the_process_with_a_word_on_what_to_do(
         assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
 
 
+class MadeAnew(Brittle):
+    """A log that hands out `anew` when there is any, as Kafka does from the beginning of a topic that is another."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__(log)
+        self.anew: Mapping[int, Sequence[Record]] = {}
+        self._join = log.subscribe
+        self.subscribe = self._subscribe  # type: ignore[assignment]
+
+    @asynccontextmanager
+    async def _subscribe(self, *what: Any) -> AsyncIterator[Any]:
+        async with self._join(*what) as subscription:
+            poll = subscription.poll
+
+            async def polled(max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
+                anew, self.anew = self.anew, {}
+                return anew or await poll(max_records, timeout_s)
+
+            subscription.poll = polled  # type: ignore[method-assign]
+            yield subscription
+
+
+async def test_a_log_that_is_made_anew_while_an_engine_reads_it_ends_the_process_and_nothing_passes_for_done(
+    tmp_path: Path,
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log, stop = MadeAnew(real), asyncio.Event()
+        await log.append(INPUT)
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(stop))
+        await until(lambda: is_covered(log))
+        number = partition_of(b"m0", PARTITIONS)
+        log.anew = {number: [Record(TELEMETRY, number, 0, b"m0", b"new", 2_000)]}
+        await asyncio.wait({running}, timeout=5)
+        stop.set()
+        with pytest.raises(ExceptionGroup) as failed:
+            await running
+        assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
+        assert len(await everything(log, METRIC)) == len(INPUT)
+
+
 async def test_states_go_on_with_a_log_whose_records_were_erased_or_are_too_old_to_be_there(
     log: Brittle, tmp_path: Path
 ) -> None:
