@@ -105,21 +105,23 @@ class Letters(msgspec.Struct):
 
 async def letters(log: Readable) -> Letters:
     """Read the dead-letter topic: letters, and the marks that say which of them went back."""
-    found = Letters({}, {})
+    found, marks = Letters({}, {}), list[Record]()
     for number in await log.bounds(DEAD_LETTER):
         async with closing(log.read(DEAD_LETTER, number)) as batches:
             async for records in batches:
                 for record in records:
-                    _take(found, record)
+                    if header(record, REDRIVE_MARK) is not None:
+                        marks.append(record)
+                        continue
+                    letter = letter_of(record)
+                    found.by_place[letter.place] = letter
+    for record in marks:  # after all letters: one whose key was erased lies elsewhere than its marks
+        _take(found, record)
     return found
 
 
 def _take(found: Letters, record: Record) -> None:
     mark = header(record, REDRIVE_MARK)
-    if mark is None:
-        letter = letter_of(record)
-        found.by_place[letter.place] = letter
-        return
     of = place(header(record, MARKED) or "")
     if of not in found.by_place:
         return  # retention took the letter first

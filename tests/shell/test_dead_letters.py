@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from adaptors.sqlite_erasure import rewrite
+from adaptors.sqlite_file import partition_of
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from ingest.arrival import to_dead_letter
 from spineloop import redriving
@@ -21,11 +23,13 @@ from streams.checkpoint import State
 from streams.core import codec
 from streams.core.commands import Command
 from streams.core.dead_letters import dead_letter
+from streams.core.erasure import Erasure
 from streams.core.errors import Busy, Malformed
 from streams.core.records import NewRecord, Record, header
 from streams.core.telemetry import Heartbeat
 from streams.core.topics import COMMAND, CONTROLLER_STATE, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
 from streams.engine import Engine, EngineSettings
+from streams.forgetting import Forgetting
 from streams.reducer import REDRIVE, REDRIVEN
 from tests.shell.counts import Counts
 from tests.shell.spoken import Spineloop
@@ -317,6 +321,20 @@ async def test_a_later_record_of_a_frozen_key_does_not_go_back_before_the_first(
     assert await back(log, [three]) == Redriven((), {three: f"{one} of the same key has to go back before it"})
     assert (await back(log, [one])).done == (one,)
     assert (await back(log, [two, three])).done == (two, three)
+
+
+@pytest.mark.parametrize("alias", ["erased-1", "erased-5"])
+async def test_a_letter_of_a_patient_who_was_erased_goes_back_once_though_its_marks_lie_elsewhere(
+    tmp_path: Path, alias: str
+) -> None:
+    async with opened(tmp_path) as log:
+        (at,) = await put(log, heard(1, machine="acme/p1"))
+    rewrite(tmp_path / "log.db", Forgetting(Erasure("acme/p1", f"acme/{alias}"), []).record)
+    assert partition_of(f"acme/{alias}".encode(), PARTITIONS) < at.partition  # where its marks will be read before it
+    async with opened(tmp_path) as log:
+        assert (await back(log, [at])).done == (at,)
+        assert (await back(log, [at])).refused == {at: "it went back already"}
+        assert len(await everything(log, TELEMETRY)) == 1
 
 
 async def test_thousands_of_letters_of_one_frozen_key_take_seconds(log: Brittle) -> None:
