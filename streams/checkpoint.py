@@ -205,6 +205,10 @@ class State:
         self._alone = 0
         self.touch(keys)
 
+    def lost(self, offset: int) -> None:
+        """Take note that the topic has lost all that it had from this offset on; it is to be written again."""
+        self.touch([key for key, written in self._written.items() if written >= offset])
+
     def _changed(self, record: Record, live: _Live) -> None:
         live.position = record.offset + 1
         self._keys[record.key] = live

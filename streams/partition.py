@@ -309,8 +309,21 @@ class Partition:
         Only a worker that was replaced while it slept does that. What it wrote is true but old; readers join states by
         position, so it does no harm until compaction forgets our newer record. Writing ours again, after it, forestalls
         that.
+
+        A place before the one we expected says that the topic has lost its end: a broker whose power failed had not
+        written it to its disk. What lay there nobody but us has any more.
         """
         if base == self._state.end:
+            return
+        if base < self._state.end:
+            _log.error(
+                "state topic has lost its end",
+                stage=self._stage.name,
+                partition=self._number,
+                end=base,
+                was=self._state.end,
+            )
+            self._state.lost(base)
             return
         self._meters.count("spineloop_late_checkpoints_total", stage=self._stage.name)
         _log.warning("late checkpoint of a replaced worker", stage=self._stage.name, partition=self._number)

@@ -1,9 +1,10 @@
 """The engine's promises E1 to E8 (docs/architecture.md), on the SQLite log; tests/e2e proves E2 and E3 on Kafka too."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -324,6 +325,30 @@ async def test_e3_what_a_stranger_wrote_is_read_as_soon_as_the_log_lets_us(tmp_p
         stop.set()
         await running
         assert (log.refused_reads, counts.totals["spineloop_late_checkpoints_total"]) == (0, 1)
+
+
+async def test_e3_what_a_state_topic_has_lost_of_its_end_is_written_again(tmp_path: Path) -> None:
+    first, second = of_one_partition(2)
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log, stop = Brittle(real), asyncio.Event()
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(stop))
+        await log.append([told(first, "r0"), told(first, "r1")])
+        await until(lambda: is_covered(log))
+        lose_states(tmp_path / "log.db")
+        await log.append([told(second, "s0")])
+        await until(lambda: is_covered(log))
+        stop.set()
+        await running
+        kept = {key: state for key, (_, state, _) in (await states(log)).items()}
+        assert kept == {first.encode(): b"2", second.encode(): b"1"}
+
+
+def lose_states(file: Path) -> None:
+    """Empty the state topic behind everybody's back, as a broker does that has lost what was not on its disk yet."""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        ours = "(SELECT id FROM partition WHERE topic = ?)"
+        connection.execute(f"DELETE FROM batch WHERE partition_id IN {ours}", (CONTROLLER_STATE,))  # noqa: S608
+        connection.execute("UPDATE partition SET next_offset = 0 WHERE topic = ?", (CONTROLLER_STATE,))
 
 
 async def test_while_a_checkpoint_takes_long_a_partition_that_has_nothing_to_do_does_nothing(log: Brittle) -> None:
