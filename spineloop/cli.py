@@ -59,6 +59,9 @@ _log = structlog.get_logger()
 EXIT_FAILED = 1
 EXIT_WRONG_SETTING = 2
 
+_TOLD = (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError)
+"""What ends a long-lived command with one line that says why."""
+
 
 def main() -> None:
     """Run the command line; what a person can mend is one line, not a traceback."""
@@ -83,7 +86,7 @@ def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, N
     gc.freeze()  # what is there now lives as long as the process: no collection has to look at it again
     try:
         asyncio.run(work(settings, Exposition()))
-    except (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError) as error:
+    except _TOLD as error:
         _ended(name, error)
 
 
@@ -192,7 +195,7 @@ def demo(
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
     try:
         shown = asyncio.run(demos.run(chosen, settings, Console()))
-    except (ExceptionGroup, BrokenPromise) as error:
+    except _TOLD as error:
         _ended("demo", error)
     Console().print(demos.table(shown))
     typer.echo(f"digest {shown.digest}")

@@ -1,6 +1,8 @@
-"""A file that a setting names and that can't be read: one line and exit code 2, before anything is waited for."""
+"""A file that can not be read: one line and an exit code, before anything is waited for."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +63,16 @@ def test_a_setting_that_shows_itself_wrong_at_work_is_one_line_too(
     monkeypatch.setattr(running, "run", run)
     said = spineloop("plan")
     assert (said.code, said.err) == (2, "spineloop: SPINELOOP_MACHINES: gone since the start\n")
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_a_log_of_a_later_version_is_one_line_and_not_a_traceback(
+    command: str, spineloop: Spineloop, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "log.db")) as file:
+        file.execute("PRAGMA user_version = 99")
+    ports = ("--port", str(free_port()), "--no-page") if command == "serve" else ("--no-page",)
+    said = spineloop(command, "--data", tmp_path, *ports, SPINELOOP_HTTP_PORT="0")
+    assert said.code == 1
+    assert f"spineloop: {command}: the log file has version 99" in said.err
+    assert "Traceback" not in said.err
