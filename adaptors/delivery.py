@@ -42,6 +42,10 @@ Dice = Callable[[], float]
 class Subscription(Protocol):
     """A member of a group that reads one topic."""
 
+    @property
+    def records_skipped(self) -> int:
+        """How many records were deleted before they were read, because we are further behind than the retention."""
+
     async def poll(self, max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
         """Return the next records by partition, each in order, or nothing after `timeout_s`."""
 
@@ -112,7 +116,8 @@ class Delivery:
         Jitter for the retries; `random.random` outside of tests.
     meters : Meters
         Counts refusals (`spineloop_busy_total`, by component: the group for its effect, `log` for all that the log
-        refuses) and deliveries (`spineloop_records_total`, by stage).
+        refuses), deliveries (`spineloop_records_total`, by stage) and what the log had no more when it was to be read
+        (`spineloop_records_skipped_total`).
 
     Attributes
     ----------
@@ -132,7 +137,7 @@ class Delivery:
         self._dice = dice
         self._meters = meters
         self._delivered = self._refused = 0
-        self._in_hand = 0
+        self._in_hand = self._skipped = 0
         self._is_refused = False
         self._subscription: Subscription | None = None
 
@@ -207,6 +212,9 @@ class Delivery:
         for partition, records in polled.items():
             batch.setdefault(partition, []).extend(records)
             self._in_hand += len(records)
+        if (skipped := subscription.records_skipped - self._skipped) > 0:
+            self._skipped += skipped
+            self._meters.count("spineloop_records_skipped_total", skipped, stage=self.group)
 
     async def _deliver(
         self, stop: asyncio.Event, subscription: Subscription, batch: Mapping[int, Sequence[Record]]

@@ -92,6 +92,7 @@ class Engine:
         self._stop = asyncio.Event()
         self._has_begun = False
         self._is_ready = False
+        self._skipped = 0
 
     @property
     def ready(self) -> bool:
@@ -226,6 +227,7 @@ class Engine:
                 self._count_busy(busy)
                 await asyncio.sleep(BUSY_PAUSE_S)
                 continue
+            self._count_skipped(subscription)
             items = self._prepared(batches)
             for number, records in batches.items():
                 partition = self._partitions.get(number)
@@ -247,6 +249,12 @@ class Engine:
     def _count_busy(self, busy: Busy) -> None:
         self._meters.count("spineloop_busy_total", component="log")
         _log.warning("log is busy", stage=self._stage.name, reason=str(busy))
+
+    def _count_skipped(self, subscription: Subscription) -> None:
+        """Count what retention took before we came to it: nothing vanishes without a word (E7)."""
+        if (skipped := subscription.records_skipped - self._skipped) > 0:
+            self._skipped += skipped
+            self._meters.count("spineloop_records_skipped_total", skipped, stage=self._stage.name)
 
     async def _lags(self, subscription: Subscription) -> dict[int, int]:
         """Return the records of each partition that are not dealt with.

@@ -25,6 +25,10 @@ class Listener(Protocol):
 class Subscription(Protocol):
     """A member of a group that reads one topic; each partition goes to exactly one member."""
 
+    @property
+    def records_skipped(self) -> int:
+        """How many records were deleted before they were read, because we are further behind than the retention."""
+
     async def poll(self, max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
         """Return the next records by partition, each in order, or nothing after `timeout_s`."""
 

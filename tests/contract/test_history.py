@@ -267,6 +267,8 @@ class NoMeters:
 class MortalMember:
     """A member of a group that is killed a number of times just before a position moves."""
 
+    records_skipped = 0
+
     def __init__(self, member: SqliteSubscription, deaths: list[str]) -> None:
         self.poll, self.lag = member.poll, member.lag
         self._member = member

@@ -43,7 +43,7 @@ class HandLog:
         self.partitions = {p: [record(p, offset) for offset in range(size)] for p, size in enumerate(sizes)}
         self.positions: dict[int, int] = {}
         self.busy: Counter[str] = Counter()
-        self.members = 0
+        self.members = self.records_skipped = 0
         self._next: dict[int, int] = {}
 
     def refuse(self, call: str) -> None:
@@ -248,6 +248,15 @@ async def test_a_defect_in_the_effect_ends_the_delivery_before_the_position_move
     with pytest.raises(BrokenPromise):
         await delivery(log, Ledger(log, defect=BrokenPromise("ours"))).run(asyncio.Event())
     assert (log.positions, log.members) == ({}, 0)
+
+
+async def test_what_the_log_had_no_more_when_it_was_to_be_read_is_counted_once() -> None:
+    log, meters = HandLog(3), CountingMeters()
+    log.records_skipped = 7
+    async with running(delivery(log, Ledger(log), meters)):
+        await until_done(log)
+        await asyncio.sleep(0.01)  # polls that bring nothing
+    assert (meters.sums["spineloop_records_skipped_total"], meters.sums["spineloop_records_total"]) == (7, 3)
 
 
 async def test_the_lag_counts_what_is_in_hand_too() -> None:

@@ -882,6 +882,21 @@ async def test_states_of_another_log_end_the_process_with_a_word_on_what_to_do(
         assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
 
 
+async def test_e7_what_retention_took_before_an_engine_came_back_is_counted(log: Brittle, tmp_path: Path) -> None:
+    key = of_one_partition(1)[0]
+    await log.append([told(key, f"r{n}") for n in range(3)])
+    await run_until_done(log)
+    for n in range(3, 6):  # a row each
+        await log.append([told(key, f"r{n}")])
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection, connection:
+        ours = "(SELECT id FROM partition WHERE topic = ?)"
+        connection.execute(f"DELETE FROM batch WHERE partition_id IN {ours} AND last_offset < 5", (TELEMETRY,))  # noqa: S608
+    counts = Counts()
+    await run_until_done(log, counts=counts)
+    assert counts.totals["spineloop_records_skipped_total"] == 2
+    assert {header(r, "ce_id") for r in await everything(log, METRIC)} == {"r0", "r1", "r2", "r5"}
+
+
 class MadeAnew(Brittle):
     """A log that hands out `anew` when there is any, as Kafka does from the beginning of a topic that is another."""
 
