@@ -38,7 +38,7 @@ LOOK_S = 1.0
 """Pause between two looks at the lag and two commits, and longest wait for a commit, in s."""
 
 ANSWER_S = 3.0
-"""Longest wait for an answer about the lag, in s. Without one nothing can be done: not ready."""
+"""Longest wait for an answer of the log about its ends or our lag, in s. Without one nothing can be done: not ready."""
 
 QUARANTINES = 5
 QUARANTINE_WINDOW_S = 60.0
@@ -277,8 +277,9 @@ class Engine:
         """Ask the log for something that has nothing to do with our group, whose coming together may be what hangs."""
         asked_s = time.monotonic()
         try:
-            await self._log.bounds(self._stage.topic)
-        except Busy:
+            async with asyncio.timeout(ANSWER_S):
+                await self._log.bounds(self._stage.topic)
+        except (Busy, TimeoutError):
             return True
         return time.monotonic() - asked_s > LOOK_S  # it was, when we asked
 

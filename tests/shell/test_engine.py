@@ -845,6 +845,34 @@ async def test_e8_a_log_that_is_away_ends_nobody_however_long_and_what_waited_is
     await running
 
 
+class Freezes(Brittle):
+    """A log that can be made to answer nothing any more when it is asked for its ends."""
+
+    is_frozen = False
+
+    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        if self.is_frozen:
+            await asyncio.Event().wait()
+        return await super().bounds(topic)
+
+
+async def test_e8_an_engine_whose_log_gives_no_answer_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "ANSWER_S", 0.05)
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log, stop = Freezes(real), asyncio.Event()
+        engine = Engine(Tally(), log, Counts(), QUICK)
+        running = asyncio.create_task(engine.run(stop))
+        await until(lambda: now(engine.ready))
+        log.is_frozen = True
+        await until(lambda: now(not engine.ready))
+        log.is_frozen = False
+        await until(lambda: now(engine.ready))
+        stop.set()
+        await running
+
+
 async def now(answer: bool) -> bool:
     return answer
 
