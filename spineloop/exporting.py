@@ -15,6 +15,7 @@ from spineloop import looking
 from spineloop.looking import Data
 from spineloop.rows import SHEETS, What
 from spineloop.settings import Settings, WrongSetting
+from spineloop.whole_file import whole_file
 from streams.core import codec
 from streams.core.danger import EARLY
 from streams.core.errors import Malformed
@@ -112,7 +113,7 @@ async def _run(settings: Settings, wanted: Wanted, files: Mapping[What, Path]) -
     async with looking.for_reading(settings, "export") as log:
         with ExitStack() as stack:
             advance = stack.enter_context(looking.progress("export"))
-            unfinished = {what: stack.enter_context(looking.whole_file(file)) for what, file in files.items()}
+            unfinished = {what: stack.enter_context(whole_file(file)) for what, file in files.items()}
             with ExitStack() as writing:
                 opened: dict[What, File] = {
                     what: writing.enter_context(ParquetFile(file, SHEETS[what].columns))

@@ -145,14 +145,3 @@ def check_place_for(file: Path, option: str) -> None:
         raise WrongSetting(f"{option}: {file} is a folder")
     if not os.access(file.absolute().parent, os.W_OK):
         raise WrongSetting(f"{option}: no folder to write to: {file.absolute().parent}")
-
-
-@contextmanager
-def whole_file(file: Path) -> Iterator[Path]:
-    """Write a file beside its place, and put it there when it is done; a file is there as a whole or not at all."""
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(file)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -73,11 +73,10 @@ class Row(NamedTuple):
     reps: tuple[RepRow, ...]
 
 
-def draw(analysis: Analysis, cuts: Cuts, path: Path) -> None:
-    """Draw an analysis to a PNG or SVG file; the same analysis gives the same bytes. Raises OSError."""
+def draw(analysis: Analysis, cuts: Cuts, path: Path, kind: str) -> None:
+    """Draw an analysis to a file, `kind` is png or svg; the same analysis gives the same bytes. Raises OSError."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # names of settings are plain text
         figure = picture(analysis, cuts)
-        kind = path.suffix.casefold().removeprefix(".")
         figure.savefig(path, format=kind, metadata={"Date": None} if kind == "svg" else {"Software": None})
 
 

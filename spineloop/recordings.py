@@ -19,6 +19,7 @@ from spineloop.analyse import Analysis
 from spineloop.play import Played, Player
 from spineloop.retold import Said, Teller
 from spineloop.settings import Settings, WrongSetting
+from spineloop.whole_file import whole_file
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.excursions import Cuts
 from streams.core.limits import MachineKey, Name, PatientKey, Token
@@ -83,6 +84,9 @@ def analyse(
     )
     if picture is not None and picture.suffix.casefold() not in PICTURES:
         raise WrongSetting(f"--picture: {picture} ends neither in {' nor in '.join(PICTURES)}")
+    for option, written in (("--csv", out), ("--picture", picture)):
+        if written is not None and written.resolve() == file.resolve():
+            raise WrongSetting(f"{option}: {written} is the recording itself, which would be lost")
     analysis, cuts = _analysed(file, protocol)
     if only_set is not None:
         try:
@@ -96,13 +100,15 @@ def analyse(
         (console if console.is_terminal else Console(width=TABLE_WIDTH)).print(tables.table(analysis))
     try:
         if out is not None:
-            analyses.write_csv(analysis, out)
+            with whole_file(out) as unfinished:
+                analyses.write_csv(analysis, unfinished)
         if picture is not None:
             from spineloop.picture import draw  # noqa: PLC0415 - half a second that only pictures need
 
-            draw(analysis, cuts, picture)
+            with whole_file(picture) as unfinished:
+                draw(analysis, cuts, unfinished, picture.suffix.casefold().removeprefix("."))
     except OSError as error:
-        raise Failed(f"{error.filename}: {error.strerror}") from error
+        raise Failed(f"{error.filename or 'not written'}: {error.strerror}") from error
 
 
 def play(

@@ -13,6 +13,7 @@ from rich.console import Console
 from spineloop import looking, policy_report, wiring
 from spineloop.looking import Data, From, To
 from spineloop.settings import Settings, WrongSetting
+from spineloop.whole_file import whole_file
 from streams.core import policy
 from streams.core.errors import Malformed
 from streams.core.policy import Policy
@@ -181,7 +182,7 @@ async def _try_other(log: Readable, settings: Settings, asked: Asked, before: Po
         found = await compare(log, (before, after), asked.wanted, settings.machine_catalogue(), advance=advance)
     if asked.html is not None:
         page = policy_report.html(found, before, after, stretch(asked.wanted))
-        with looking.whole_file(asked.html) as file:
+        with whole_file(asked.html) as file:
             file.write_text(page, encoding="utf-8")
     if asked.as_json:
         typer.echo(msgspec.json.encode(_as_json(found, before, after)))

@@ -19,6 +19,7 @@ from spineloop.analyse import Analysis, analyse
 from spineloop.cli import app
 from spineloop.picture import LONGEST_ROW_S, MOST_ROWS, picture, rows
 from spineloop.settings import WrongSetting
+from spineloop.whole_file import whole_file
 from streams.core.catalogue import OF_REPS
 from streams.core.measure import FLAGS_IN_ORDER, INVALID_IN_ORDER
 from streams.core.recording import Protocol
@@ -138,6 +139,46 @@ def test_the_csv_has_a_row_for_each_rep_and_a_column_for_each_metric(
     assert [float(row["mean_velocity"]) for row in table] == [rep["values"]["mean_velocity"] for rep in found["reps"]]
     assert {row.name for row in OF_REPS} < set(table[0])
     assert {row["rom_completeness_pct"] for row in table} == {""}
+
+
+@pytest.mark.parametrize("option", ["--csv", "--picture"])
+def test_a_result_that_cannot_be_finished_leaves_the_one_that_was_there(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    out = tmp_path / "out.svg"
+    out.write_text("of yesterday")
+
+    def full(_analysis: object, *rest: Any) -> None:
+        path = next(one for one in rest if isinstance(one, Path))
+        path.write_text("half of")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("spineloop.analyse.write_csv", full)
+    monkeypatch.setattr("spineloop.picture.draw", full)
+    with pytest.raises(recordings.Failed, match=r"^not written: No space left on device$"):
+        run("analyse", write(tiring(4).csv()), option, out)
+    assert (out.read_text(), [path.name for path in tmp_path.glob(".*")]) == ("of yesterday", [])
+
+
+@pytest.mark.parametrize("name", ["recording.csv", "same.csv"])
+def test_a_recording_is_not_written_over_with_what_is_told_of_it(
+    write: Callable[[str], Path], tmp_path: Path, name: str
+) -> None:
+    text = tiring(4).csv()
+    source = write(text)
+    (tmp_path / "same.csv").symlink_to(source)
+    with pytest.raises(WrongSetting, match=r"^--csv: .* is the recording itself"):
+        run("analyse", source, "--csv", tmp_path / name)
+    assert source.read_text() == text
+
+
+def test_what_is_no_file_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    link.symlink_to(target)
+    for place in (Path("/dev/null"), link):
+        with whole_file(place) as file:
+            file.write_text("told")
+    assert (Path("/dev/null").is_char_device(), link.is_symlink(), target.read_text()) == (True, True, "told")
 
 
 # what is wrong with recordings: a stated reason, and an end in good order
