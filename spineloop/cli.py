@@ -23,6 +23,7 @@ from spineloop import (
     erasing,
     exporting,
     logs,
+    looking,
     process,
     recordings,
     replaying,
@@ -36,6 +37,7 @@ from spineloop.demo import Demo
 from spineloop.embedded import Embedding
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
+from spineloop.whole_file import whole_file
 from streams.core.errors import BrokenPromise, Busy
 
 app = typer.Typer(
@@ -190,6 +192,8 @@ def demo(
     """
     settings = Settings.read()
     wiring.check_files(settings)
+    if report is not None:
+        looking.check_place_for(report, "--report")
     logs.configure("console", "error", role="demo")
     port = (settings.page_port if page_port is None else page_port) if page else 0
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
@@ -200,7 +204,8 @@ def demo(
     Console().print(demos.table(shown))
     typer.echo(f"digest {shown.digest}")
     if report is not None:
-        report.write_bytes(msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n")
+        with whole_file(report) as file:
+            file.write_bytes(msgspec.json.format(msgspec.json.encode(shown), indent=2) + b"\n")
     if not shown.is_well:
         _fail("demo: a promise was broken: see lost and duplicate effects")
 

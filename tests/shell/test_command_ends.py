@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,20 @@ def test_a_demo_whose_broker_ends_by_itself_says_so_in_one_line(
     said = Spineloop(monkeypatch, capsys)("demo", "--no-page")
     assert said.code == 1
     assert said.err.splitlines()[-1] == "spineloop: demo: the embedded broker ended with status -9"
+    assert "Traceback" not in said.err
+
+
+def test_a_report_that_has_no_place_is_told_before_the_demo_runs(spineloop: Spineloop) -> None:
+    said = spineloop("demo", "--no-page", "--report", "/nowhere/report.json")
+    assert (said.code, said.err) == (2, "spineloop: --report: no folder to write to: /nowhere\n")
+
+
+def test_a_demo_whose_data_has_no_place_says_so_in_one_line(spineloop: Spineloop, tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.touch()
+    said = spineloop("demo", "--no-page", "--seconds", 1, "--machines", 1, "--data", file)
+    assert said.code == 1
+    assert said.err.splitlines()[-1] == f"spineloop: demo: [Errno 17] File exists: '{file}'"
     assert "Traceback" not in said.err
 
 
