@@ -263,7 +263,7 @@ def simulate(
         seen = asyncio.run(simulation.run(chosen, settings))
     except (TimeoutError, ExceptionGroup, BrokenPromise) as error:
         _raise_wrong_setting(error)
-        _fail(f"simulate: {_leaves(error)[0] or 'the broker was away too long'}")
+        _fail(f"simulate: {str(_leaves(error)[0]) or 'the broker was away too long'}")
     else:
         typer.echo(msgspec.json.format(msgspec.json.encode(seen), indent=2).decode())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spineloop import demo, running
+from spineloop import demo, running, simulation
 from spineloop.wiring import Role
 from streams.core.errors import BrokenPromise
 from tests.shell.spoken import Spineloop
@@ -45,6 +45,15 @@ def test_a_demo_whose_data_has_no_place_says_so_in_one_line(spineloop: Spineloop
     assert said.code == 1
     assert said.err.splitlines()[-1] == f"spineloop: demo: [Errno 17] File exists: '{file}'"
     assert "Traceback" not in said.err
+
+
+def test_a_fleet_whose_broker_is_away_says_so(spineloop: Spineloop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> None:
+        raise TimeoutError  # as asyncio raises it: without a word
+
+    monkeypatch.setattr(simulation, "run", away)
+    said = spineloop("simulate")
+    assert (said.code, said.err) == (1, "spineloop: simulate: the broker was away too long\n")
 
 
 @pytest.fixture
