@@ -85,6 +85,8 @@ def command(
         typer.echo(f"{done.history:>9,}  points of history")
         if done.innocent:
             typer.echo(f"{done.innocent:>9,}  older records of others, gone with them")
+        if not (done.log or done.history or done.remains):
+            typer.echo(f"nothing bore the name {patient}: nothing was changed")
     for topic, left in done.remains.items():
         until = f"{datetime.fromtimestamp(left.until_ms / 1_000, UTC):%Y-%m-%d}"
         typer.echo(f"spineloop: erase: {left.records} records of {topic} still bear the name, until {until}", err=True)

@@ -163,6 +163,8 @@ def test_a_name_that_is_nowhere_changes_nothing(spineloop: Spineloop, folder: Pa
     said = spineloop("erase", "--patient", "acme/nobody", "--data", folder, "--yes", "--json")
     assert (said.code, said.told) == (0, {"log": {}, "innocent": 0, "history": 0, "remains": {}})
     assert asyncio.run(records(folder)) == before
+    said = spineloop("erase", "--patient", "acme/nobody", "--data", folder, "--yes")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "nothing bore the name acme/nobody: nothing was changed")
 
 
 def test_a_patient_with_the_name_of_a_site_is_not_mixed_up_with_it(spineloop: Spineloop, folder: Path) -> None:
