@@ -56,6 +56,7 @@ def command(
         check_order(wanted)
     except OutOfRange as error:
         raise WrongSetting(f"--to: {error}") from error
+    looking.in_folder(Settings.read(), data)  # before a folder is made for what can't be read
     files = _files(out, what or list(get_args(What)))
     found = looking.run(
         "export",

@@ -313,6 +313,12 @@ def test_a_wrong_question_is_one_clear_line(
     assert said.err.startswith(f"spineloop: {told.replace('OUT', str(tmp_path))}")
 
 
+def test_where_there_is_no_log_no_folder_is_made(spineloop: Spineloop, tmp_path: Path) -> None:
+    said = spineloop("export", "--data", tmp_path / "none", "--out", tmp_path / "out")
+    assert (said.code, said.err) == (2, f"spineloop: --data: no log in {tmp_path / 'none'}\n")
+    assert not (tmp_path / "out").exists()
+
+
 async def test_one_file_of_one_kind_and_nothing_of_the_log_is_touched(
     data: Path, spineloop: Spineloop, tmp_path: Path
 ) -> None:
