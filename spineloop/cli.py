@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import io
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -67,6 +68,9 @@ _TOLD = (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError)
 
 def main() -> None:
     """Run the command line; what a person can mend is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no umlaut gets its escape
     try:
         app()
     except WrongSetting as wrong:

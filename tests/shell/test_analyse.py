@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -274,6 +275,21 @@ def test_the_process_ends_with_1_and_one_line(write: Callable[[str], Path], tmp_
         done = subprocess.run(spineloop("analyse", str(path)), capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert done.stderr.startswith(f"spineloop: {path}: ")
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("ascii", "Übung.csv"), ("cp1252", "упражнение.csv")])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_terminal_that_lacks_a_letter_gets_the_table_all_the_same(
+    write: Callable[[str], Path], encoding: str, name: str, options: tuple[str, ...]
+) -> None:
+    source = write(tiring(4).csv())
+    path = source.rename(source.with_name(name))
+    told = os.environ | {"PYTHONIOENCODING": encoding}
+    words = spineloop("analyse", str(path), *options)
+    done = subprocess.run(words, capture_output=True, check=False, timeout=60, env=told)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if options:
+        assert json.loads(done.stdout)["recording"]["file"] == str(path)
 
 
 @pytest.mark.parametrize(
