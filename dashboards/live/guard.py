@@ -9,7 +9,7 @@ import hmac
 from collections import deque
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 COOKIE = "spineloop_page"
 MIN_TOKEN = 16
@@ -65,12 +65,12 @@ class Guard:
 
     def is_our_host(self, headers: Mapping[str, str]) -> bool:
         """Tell whether the request was meant for this page: without a token only by a loopback name."""
-        return self.asks or is_loopback(urlsplit(f"//{headers.get('Host', '')}").hostname or "")
+        return self.asks or is_loopback(_place(f"//{headers.get('Host', '')}").hostname or "")
 
     def is_from_here(self, headers: Mapping[str, str]) -> bool:
         """Tell whether the request comes from the page itself, or from no browser at all."""
         origin = headers.get("Origin")
-        return origin is None or urlsplit(origin).netloc == headers.get("Host")
+        return origin is None or _place(origin).netloc == headers.get("Host")
 
     def lets_in(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
         """Tell whether the request may see and do what the page offers."""
@@ -94,3 +94,11 @@ class Guard:
     def is_tired(self) -> bool:
         """Whether too many wrong tokens were told lately."""
         return len(self._failures) == MAX_FAILURES and self._now_s() - self._failures[0] < FAILURES_S
+
+
+def _place(url: str) -> SplitResult:
+    """Take a URL apart; one that is none, such as `http://[`, names no place."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")

@@ -370,7 +370,7 @@ class _Looking:
 
     def at(self, message: str) -> None:
         """Hear what it wants to look at; what can't be read changes nothing."""
-        with suppress(msgspec.DecodeError):
+        with suppress(ValueError, RecursionError):
             self.look = msgspec.json.decode(message, type=Look)
             self.changed.set()
 
@@ -393,7 +393,9 @@ async def _body(request: web.Request, kind: type[_Body]) -> _Body | web.Response
         return _told(415, "only application/json is understood")
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.DecodeError as error:
+    except web.RequestPayloadError:
+        return _told(400, "the body is not what its headers say")
+    except (ValueError, RecursionError) as error:  # broken UTF-8 is a ValueError but not a msgspec.DecodeError
         return _told(400, str(error))
 
 

@@ -195,9 +195,11 @@ async def test_nonsense_from_a_browser_changes_nothing(log: SqliteLog) -> None:
     async with page_on(log) as page, browser_at(page) as browser, live(browser) as socket:
         told = Live(socket)
         await socket.send_json({"look": "machine", "key": KEY})
-        for nonsense in ("?", "{}x", '{"look": 1}', "[]"):
+        for nonsense in ("?", "{}x", '{"look": 1}', "[]", f'{{"more": {"[" * 2_000}'):
             await socket.send_str(nonsense)
         await told.until(lambda: told.detail and told.detail["key"] == KEY)
+        await socket.send_json({"look": "letters"})
+        await told.until(lambda: told.detail["look"] == "letters")
 
 
 async def test_a_page_that_ends_says_good_bye_so_that_browsers_come_back_at_once(log: SqliteLog) -> None:
@@ -302,6 +304,23 @@ async def test_a_wish_that_cannot_be_kept_is_refused_with_a_reason(log: SqliteLo
         assert await asked(log) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'{"token": "\xff"}', {}),
+        (b'{"more": ' + b"[" * 2_000, {}),
+        (b"no gzip", {"Content-Encoding": "gzip"}),
+    ],
+)
+async def test_bytes_that_nobody_can_read_are_refused_and_no_defect_of_ours(
+    log: SqliteLog, body: bytes, headers: dict[str, str]
+) -> None:
+    async with page_on(log, token=TOKEN) as page, browser_at(page) as browser:
+        told = {"Content-Type": "application/json"} | headers
+        answer = await browser.post("/api/sign-in", data=body, headers=told)
+        assert (answer.status, bool((await answer.json())["error"])) == (400, True)
+
+
 async def test_a_page_that_still_reads_says_so_and_not_that_there_is_no_such_machine(log: SqliteLog) -> None:
     shaky = Shaky(log)
     shaky.refuses = True
@@ -320,7 +339,9 @@ async def test_a_page_that_still_reads_says_so_and_not_that_there_is_no_such_mac
         {"Origin": "https://example.org"},
         {"Origin": "http://127.0.0.1:1"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Host": "example.org"},
+        {"Host": "["},
         {"Host": "example.org:8480", "Origin": "http://example.org:8480"},
     ],
 )
