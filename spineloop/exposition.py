@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 
 from adaptors.meter_points import Reading
-from dashboards.live.guard import Guard
+from dashboards.live.guard import IDLE_S, Guard
 from spineloop.settings import PREFIX, WrongSetting
 from streams.core.meters import METERS, MeterName
 
@@ -126,7 +126,7 @@ async def served(
 
     app = web.Application()
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S)
     await runner.setup()
     try:
         try:

@@ -19,6 +19,10 @@ MAX_FAILURES = 10
 FAILURES_S = 60.0
 """So many wrong tokens in so many seconds, then none is looked at for a while."""
 
+IDLE_S = 75.0
+"""A connection on which nothing is asked for so long is closed, in s: who has no token must not hold all of a process's
+files. It is longer than proxies keep one (60 s), so that they close first and none is lost under their hands."""
+
 
 def is_loopback(host: str) -> bool:
     """Tell whether a host is this machine alone.

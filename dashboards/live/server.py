@@ -14,7 +14,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from dashboards.live import shown
 from dashboards.live.board import Board
 from dashboards.live.feed import Feed, Log
-from dashboards.live.guard import COOKIE, FAILURES_S, Guard
+from dashboards.live.guard import COOKIE, FAILURES_S, IDLE_S, Guard
 from dashboards.live.view import View
 from streams.core.danger import early_stop
 from streams.core.errors import Busy
@@ -43,6 +43,8 @@ SEND_S = 20.0
 
 MAX_BROWSERS = 100
 MAX_BODY = 4_096
+BODY_S = 10.0
+"""A body has to be there after so long, in s."""
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -147,7 +149,7 @@ class Page:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set. Raises NoPort."""
-        runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_S)
         await runner.setup()
         try:
             site = web.TCPSite(runner, self._settings.host, self._settings.port)
@@ -392,7 +394,11 @@ async def _body(request: web.Request, kind: type[_Body]) -> _Body | web.Response
     if request.content_type != "application/json":
         return _told(415, "only application/json is understood")
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        async with asyncio.timeout(BODY_S):
+            body = await request.read()
+        return msgspec.json.decode(body, type=kind)
+    except TimeoutError:
+        return _told(408, f"the body did not come within {BODY_S:.0f} s")
     except web.RequestPayloadError:
         return _told(400, "the body is not what its headers say")
     except (ValueError, RecursionError) as error:  # broken UTF-8 is a ValueError but not a msgspec.DecodeError

@@ -1,9 +1,11 @@
 """Exposition over HTTP: who is answered, and where nobody is."""
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from dashboards.live.guard import MAX_FAILURES
 from loadtest.native import free_port
@@ -42,3 +44,14 @@ async def test_however_many_wrong_tokens_came_the_right_one_is_let_in() -> None:
         assert {await asked(f"{TOKEN}{n}") for n in range(MAX_FAILURES + 1)} == {401}
         assert await asked(TOKEN) == 200
         assert await asked("") == 401
+
+
+async def test_who_asks_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spineloop.exposition.IDLE_S", 0.2)
+    port = free_port()
+    async with served(Exposition(), "127.0.0.1", port, lambda: True):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: ")
+        async with asyncio.timeout(20.0):
+            assert await reader.read() == b""
+        writer.close()

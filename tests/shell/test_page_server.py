@@ -354,6 +354,34 @@ async def test_another_web_site_can_neither_act_nor_listen(log: SqliteLog, heade
         assert await asked(log) == []
 
 
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: "])
+async def test_who_asks_nothing_is_cut_and_who_listens_is_not(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("dashboards.live.server.IDLE_S", 0.2)
+    async with page_on(log) as page, browser_at(page) as browser, live(browser) as socket:
+        await Live(socket).hear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        writer.write(said)
+        async with asyncio.timeout(DEADLINE_S):
+            assert await reader.read() == b""
+        writer.close()
+        await socket.send_json({"look": "letters"})
+        told = Live(socket)
+        await told.until(lambda: told.detail)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboards.live.server.BODY_S", 0.1)
+    async with page_on(log, token=TOKEN) as page:
+        reader, writer = await asyncio.open_connection("127.0.0.1", page.port)
+        told = "Host: x\r\nContent-Type: application/json\r\nContent-Length: 9"
+        writer.write(f"POST /api/sign-in HTTP/1.1\r\n{told}\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE_S):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+
+
 async def test_a_form_of_another_web_site_is_not_understood(log: SqliteLog) -> None:
     async with page_on(log) as page, browser_at(page) as browser:
         answer = await browser.post("/api/asked", data='{"machine": "x"}', headers={"Content-Type": "text/plain"})
