@@ -183,7 +183,10 @@ class AskedView(msgspec.Struct, frozen=True):
 
 
 class MachineView(msgspec.Struct, frozen=True):
-    """All that the page remembers of one machine; times are log times in ms since 1970."""
+    """All that the page remembers of one machine; times are log times in ms since 1970.
+
+    `last_word` is when the controller spoke of the machine last, and of which session; empty if it knew of none.
+    """
 
     key: str
     heard_ms: int = 0
@@ -204,6 +207,16 @@ class MachineView(msgspec.Struct, frozen=True):
     asked: tuple[AskedView, ...] = ()
     answers: tuple[tuple[int, str, Status], ...] = ()
     last_rep_id: str | None = None
+    last_word: tuple[int, str] = (0, "")
+
+    @property
+    def running(self) -> SessionView | None:
+        """The session that runs or was asked for; None once it is over, or the controller knew of none after it."""
+        at_ms, known = self.last_word
+        session = self.session
+        if session is None or session.stage == "over" or (not known and at_ms > session.since_ms):
+            return None
+        return session
 
     def state(self, now_ms: int) -> State:
         """Say in one word how the machine is; what matters most first.
@@ -213,14 +226,14 @@ class MachineView(msgspec.Struct, frozen=True):
         >>> MachineView("a/b/c", heard_ms=5_000, stopped_ms=1).state(6_000), MachineView("a/b/c").state(60_000)
         ('stopped', 'silent')
         """
-        running = self.session
+        running = self.running
         if self.stopped_ms and self.stopped_ms >= self.released_ms:
             return "stopped"
         if self.offline_ms and self.offline_ms >= max(self.online_ms, self.heard_ms):
             return "offline"
         if now_ms - self.heard_ms > SILENT_MS:
             return "silent"
-        if running is None or running.stage == "over":
+        if running is None:
             return "idle"
         if running.stage == "waiting":
             return "waiting"
@@ -545,6 +558,7 @@ def _watched(view: MachineView, told: MachineSeen) -> MachineView:
     It is no sign of life: an operator's STOP makes the controller speak of a machine that hangs.
     """
     at_ms = told.at_ms
+    view = replace(view, last_word=max(view.last_word, (at_ms, told.session or "")))
     if not told.online:
         view = replace(view, offline_ms=max(view.offline_ms, at_ms))
     if told.mode == "locked":

@@ -37,8 +37,8 @@ Shown = dict[str, Any]
 def tile(one: MachineView, now_ms: int, chosen: Policy) -> Shown:
     """Show a machine in a few words: how it is, who is there, which rep of which set, velocity loss and its limit."""
     told: Shown = {"key": one.key, "state": one.state(now_ms), "alarms": len(one.open_alarms)}
-    session = one.session
-    if session is None or session.stage == "over":
+    session = one.running
+    if session is None:
         return told
     plan = session.prescription
     told |= {
@@ -96,7 +96,7 @@ def one_machine(view: View, key: str, now_ms: int) -> Shown:
         "exercise": None if can is None else can.exercise,
         "unit": sentences.force_unit(one.unit),
         "angle": one.unit == "rad",
-        "session": None if one.session is None else _session(one.session, one.unit),
+        "session": None if one.session is None else _session(one.session, one.unit, is_over=one.running is None),
         "curve": _curve(view, one),
         "commands": [_command(view, told, one.unit) for told in reversed(one.commands)],
         "notices": [
@@ -113,7 +113,7 @@ def one_machine(view: View, key: str, now_ms: int) -> Shown:
     }
 
 
-def _session(session: SessionView, unit: PositionUnit | None) -> Shown:
+def _session(session: SessionView, unit: PositionUnit | None, *, is_over: bool) -> Shown:
     plan = session.prescription
     told: Shown = {
         "id": session.id,
@@ -122,11 +122,11 @@ def _session(session: SessionView, unit: PositionUnit | None) -> Shown:
         "exercise": session.exercise,
         "side": session.side,
         "intent": session.intent,
-        "stage": session.stage,
+        "stage": "over" if is_over else session.stage,
         "ended_by": session.ended_by,
         "load_N": session.load_N,
         "set": session.set_number,
-        "runs": session.set_runs,
+        "runs": session.set_runs and not is_over,
         "left": session.left,
         "pain": session.pain,
         "reps": [
@@ -249,7 +249,7 @@ def _asked(told: AskedView) -> Shown:
 
 def one_patient(view: View, patient: str) -> Shown:
     """Show what the page has read of a patient: sessions and assessments, the last first."""
-    at = [one.key for one in view if one.session and one.session.patient == patient and one.session.stage != "over"]
+    at = [one.key for one in view if one.running and one.running.patient == patient]
     return {
         "look": "patient",
         "key": patient,

@@ -128,6 +128,20 @@ def test_a_session_that_was_asked_for_waits_until_it_begins() -> None:
     assert shown.one_machine(view, KEY, NOW_MS)["state"] == "waiting"
 
 
+@pytest.mark.parametrize("topics", [(TELEMETRY, METRIC), (METRIC, TELEMETRY)])
+def test_nobody_waits_at_a_machine_that_began_anew_since(topics: tuple[str, ...]) -> None:
+    request = SessionRequested(
+        boot_id="b1", seq=0, t_us=1, session="s1", patient="acme/p1", exercise="lumbar_extension", settings="h1"
+    )
+    anew = [Online(boot_id="b2", capabilities=CAPABILITIES), Heartbeat(boot_id="b2", seq=0, t_us=0)]
+    records = clinic.whole(clinic.timed(KEY, [Machine().online(), request, Offline(boot_id="b1"), *anew]))
+    view = seen([record for topic in topics for record in records if record.topic == topic])
+    assert (view.get(KEY) or MachineView(KEY)).state(NOW_MS) == "idle"
+    assert "patient" not in shown.tile(view.get(KEY) or MachineView(KEY), NOW_MS, DEFAULT)
+    assert shown.one_machine(view, KEY, NOW_MS)["session"]["stage"] == "over"
+    assert shown.one_patient(view, "acme/p1")["at"] == []
+
+
 def test_a_clinicians_release_ends_a_stop() -> None:
     told = clinic.session(KEY, STEADY, stop=True)
     release = Released(boot_id="b1", seq=99, t_us=99_000_000, by="physio-1")
