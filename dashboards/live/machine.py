@@ -11,12 +11,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from dashboards.live import sentences
 from streams.core import fatigue
 from streams.core.commands import Command, Evidence
 from streams.core.operators import Asked, OperatorAsked
 from streams.core.plans import Answer, PlanMade
-from streams.core.policy import Policy
 from streams.core.results import (
     CommandClosed,
     MachineSeen,
@@ -160,11 +158,14 @@ class NoticeView(msgspec.Struct, frozen=True):
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """Something that an operator must see, and who has seen it."""
+    """Something that an operator must see, a STOP or a notice, and who has seen it.
+
+    A STOP becomes a sentence when it is shown: the machine's unit, which another topic tells, may not be known before.
+    """
 
     id: str
     at_ms: int
-    text: str
+    told: Command | NoticeView
     seen_by: str | None = None
     seen_why: str | None = None
     seen_ms: int | None = None
@@ -433,7 +434,7 @@ def _with_alarm(view: MachineView, alarm: Alarm) -> MachineView:
     return replace(view, alarms=tuple(sorted(alarms[-MAX_ALARMS:], key=lambda one: one.at_ms)))
 
 
-def commanded(view: MachineView, command: Command, policy: Policy | None) -> MachineView:
+def commanded(view: MachineView, command: Command) -> MachineView:
     """Fold a command; one that is sent again is the same one."""
     if any(one.id == command.command_id for one in view.commands):
         return view
@@ -446,8 +447,7 @@ def commanded(view: MachineView, command: Command, policy: Policy | None) -> Mac
     view = _answered(view, command.cause, outcome or "sent", command.issued_ms)
     if command.action == "stop":
         view = replace(view, stopped_ms=max(view.stopped_ms, command.issued_ms))
-        text = sentences.sentence(command, view.unit, policy)
-        view = _with_alarm(view, Alarm(command.command_id, command.issued_ms, text))
+        view = _with_alarm(view, Alarm(command.command_id, command.issued_ms, command))
     return view
 
 
@@ -582,8 +582,7 @@ def _notice(view: MachineView, notice: Notice) -> MachineView:
     if notice.name == "alarm_acknowledged":
         view = _answered(view, notice.cause, "noted", notice.at_ms)
     if notice.severity == "alarm":
-        text = sentences.notice(notice.name, notice.detail)
-        view = _with_alarm(view, Alarm(notice.id, notice.at_ms, text))
+        view = _with_alarm(view, Alarm(notice.id, notice.at_ms, told))
     return view
 
 

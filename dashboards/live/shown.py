@@ -1,7 +1,7 @@
 """Shown: the view as plain values for JSON. Tiles of all machines, one machine, one patient, alarms, figures."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dashboards.live import curve, sentences
@@ -9,6 +9,7 @@ from dashboards.live.machine import Alarm, AskedView, CommandView, MachineView, 
 from dashboards.live.view import View
 from streams.core import baseline
 from streams.core.catalogue import metric
+from streams.core.commands import Command
 from streams.core.policy import Policy
 from streams.core.telemetry import PositionUnit
 
@@ -55,14 +56,16 @@ def tile(one: MachineView, now_ms: int, chosen: Policy) -> Shown:
     return told
 
 
-def alarms(machines: Iterable[MachineView]) -> tuple[list[Shown], int]:
+def alarms(view: View) -> tuple[list[Shown], int]:
     """Show the newest alarms that nobody has acknowledged, and how many there are."""
-    found = sorted(((alarm, one) for one in machines for alarm in one.open_alarms), key=lambda it: -it[0].at_ms)
-    return [_alarm(alarm) | {"machine": one.key} for alarm, one in found[:MAX_ALARMS]], len(found)
+    found = sorted(((alarm, one) for one in view for alarm in one.open_alarms), key=lambda it: -it[0].at_ms)
+    return [_alarm(view, alarm, one.unit) | {"machine": one.key} for alarm, one in found[:MAX_ALARMS]], len(found)
 
 
-def _alarm(alarm: Alarm) -> Shown:
-    told: Shown = {"id": alarm.id, "at_ms": alarm.at_ms, "text": alarm.text}
+def _alarm(view: View, alarm: Alarm, unit: PositionUnit | None) -> Shown:
+    stop = alarm.told
+    text = _said(view, stop, unit) if isinstance(stop, Command) else sentences.notice(stop.name, stop.detail)
+    told: Shown = {"id": alarm.id, "at_ms": alarm.at_ms, "text": text}
     if alarm.seen_by is not None:
         told |= {"seen_by": alarm.seen_by, "seen_why": alarm.seen_why, "seen_ms": alarm.seen_ms}
     return told
@@ -108,7 +111,7 @@ def one_machine(view: View, key: str, now_ms: int) -> Shown:
             }
             for told in reversed(one.notices)
         ],
-        "alarms": [_alarm(alarm) for alarm in reversed(one.alarms)],
+        "alarms": [_alarm(view, alarm, one.unit) for alarm in reversed(one.alarms)],
         "asked": [_asked(told) for told in reversed(one.asked)],
     }
 
@@ -217,18 +220,22 @@ def _curve(view: View, one: MachineView) -> Shown | None:
 
 def _command(view: View, told: CommandView, unit: PositionUnit | None) -> Shown:
     command = told.command
-    chosen = view.policy if command.policy == view.digest else None
     return {
         "id": command.command_id,
         "at_ms": command.issued_ms,
         "action": command.action,
         "rule": command.rule,
-        "text": sentences.sentence(command, unit, chosen, is_undone=told.outcome in {"rejected", "expired"}),
+        "text": _said(view, command, unit, is_undone=told.outcome in {"rejected", "expired"}),
         "outcome": told.outcome,
         "reason": told.reason.replace("_", " "),
         "asks": command.confirm,
         "evidence": [(one.name, _plain(one.value)) for one in command.evidence],
     }
+
+
+def _said(view: View, command: Command, unit: PositionUnit | None, *, is_undone: bool = False) -> str:
+    chosen = view.policy if command.policy == view.digest else None
+    return sentences.sentence(command, unit, chosen, is_undone=is_undone)
 
 
 def _plain(value: float | str | None) -> str:

@@ -172,8 +172,7 @@ class View:
         told = codec.decode_command(record.value or b"")
         if header(record, EARLY) is None:  # such a STOP is counted when the controller says it
             self.commands["repeated" if "#" in (header(record, "ce_id") or "") else "issued"] += 1
-        chosen = self.policy if told.policy == self.digest else None
-        self._put(told.machine, machine.commanded(self._of(told.machine), told, chosen))
+        self._put(told.machine, machine.commanded(self._of(told.machine), told))
 
     def of_patient(self, record: Record) -> None:
         """Fold a record of the patient topic; only sessions are kept."""

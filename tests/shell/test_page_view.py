@@ -283,6 +283,17 @@ def test_an_alarm_stays_until_somebody_has_seen_it_and_says_who(ack_first: bool)
     assert (alarm["seen_by"], alarm["seen_why"]) == ("Kim", "patient unwell")
 
 
+@pytest.mark.parametrize("topics", [(TELEMETRY, COMMAND), (COMMAND, TELEMETRY)])
+def test_an_alarm_has_the_machines_unit_whichever_topic_is_read_first(topics: tuple[str, ...]) -> None:
+    forces = (Evidence("m", "peak_force", 320.0), Evidence("m", "peak_force_reference", 180.0))
+    stop = told("emergency_stop", "stop", evidence=forces)
+    records = [*clinic.spoken(clinic.session(KEY)), *to_records(stop, NOW_MS)]
+    view = seen([record for topic in topics for record in records if record.topic == topic])
+    text = "Machine stopped and locked: a force of 320 N m, the patient's own peak is 180 N m."
+    assert [alarm["text"] for alarm in shown.alarms(view)[0]] == [text]
+    assert [alarm["text"] for alarm in shown.one_machine(view, KEY, NOW_MS)["alarms"]] == [text]
+
+
 def test_what_a_replay_writes_again_opens_no_alarm_and_is_no_news_of_a_machine() -> None:
     old = Notice(id="n", machine=KEY, cause="c", at_ms=NOW_MS - 9, name="refused", severity="alarm", detail="x")
     view = seen([replace(one, headers=(*one.headers, (REPLAYED, b"1"))) for one in to_records(old, NOW_MS - 9)])
