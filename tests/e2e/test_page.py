@@ -255,6 +255,15 @@ async def test_reps_appear_as_they_come_with_the_loss_the_curve_and_the_command_
         await picture(tab, "machine-live")
 
 
+async def test_who_goes_away_and_comes_back_at_once_sees_the_machine(log: SqliteLog, browser: Browser) -> None:
+    await log.append(clinic.whole(clinic.session(KEY, STEADY, end=True)))  # nothing of it changes any more
+    async with page_on(log) as page, tab_at(browser, f"{page.url}#/machine/{KEY}") as tab:
+        await expect(tab.locator("h1")).to_have_text("lumbar-1")
+        await tab.evaluate("key => { location.hash = '#/'; location.hash = `#/machine/${key}`; }", KEY)
+        await tab.wait_for_function("document.activeElement.id === 'main'")  # it has heard of that
+        await expect(tab.locator("h1")).to_have_text("lumbar-1", timeout=5_000)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("size", "name"), [(DESK, "desk"), (PHONE, "phone")])
 async def test_every_page_can_be_read_on_desk_and_phone_in_light_and_dark(

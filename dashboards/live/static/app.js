@@ -21,8 +21,7 @@ const now = () => Date.now() + state.skewMs;
 function readRoute() {
   const [look = "", ...rest] = decodeURIComponent(location.hash.replace(/^#\/?/, "")).split("/");
   const known = ["machine", "patient", "letters", "health"].includes(look);
-  state.route = { look: known ? look : "fleet", key: rest.join("/") };
-  state.detail = null;
+  state.route = { look: known ? look : "fleet", key: rest.join("/") }; // `detail` stays: the server tells it again only if it changes
   for (const link of document.querySelectorAll("nav a")) {
     const page = ["machine", "patient"].includes(state.route.look) ? "fleet" : state.route.look;
     if (link.dataset.page === page) link.setAttribute("aria-current", link.dataset.page === state.route.look ? "page" : "true");
