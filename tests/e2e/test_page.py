@@ -493,6 +493,23 @@ async def test_a_lost_connection_is_shown_and_mends_itself_with_all_that_happene
         await tab_is_open.__aexit__(None, None, None)
 
 
+async def test_a_lost_connection_is_said_once_and_its_age_is_only_shown(log: SqliteLog, browser: Browser) -> None:
+    await log.append(clinic.whole(clinic.session(KEY, STEADY)))
+    async with page_on(log) as page:
+        tab_is_open = tab_at(browser, page.url, calm=False)
+        tab = await tab_is_open.__aenter__()
+        await expect(link(tab)).to_have_text("Live")
+        await tab.evaluate(
+            """() => { window.said = []; new MutationObserver((changes) => changes.forEach(({ target }) => {
+                 const alert = target.parentElement?.closest('[role=alert]') ?? target.closest?.('[role=alert]');
+                 if (alert?.textContent) said.push(alert.textContent);
+               })).observe(document.body, { subtree: true, childList: true, characterData: true }); }"""
+        )
+    await expect(tab.locator("#banner")).to_contain_text("from 3 s ago")
+    assert await tab.evaluate("said") == ["Connection lost. Trying again."]
+    await tab_is_open.__aexit__(None, None, None)
+
+
 async def test_a_browser_that_slept_for_an_hour_takes_up_again_with_a_full_snapshot(
     log: SqliteLog, browser: Browser
 ) -> None:

@@ -140,8 +140,9 @@ function drawLink(linkState, heardMs) {
   if (pill.textContent !== text) pill.textContent = text;
   document.body.classList.toggle("is-old", linkState === "lost");
   banner.hidden = linkState !== "lost" && !refused;
-  const told = linkState === "lost" ? `Connection lost. What you see is from ${since(heardMs)}. Trying again.` : refused ? `The log can't be read at the moment: ${refused}. What you see may be old.` : "";
-  if (banner.textContent !== told) banner.textContent = told;
+  const told = linkState === "lost" ? "Connection lost. Trying again." : refused ? `The log can't be read at the moment: ${refused}. What you see may be old.` : "";
+  if ($("banner-told").textContent !== told) $("banner-told").textContent = told;
+  $("banner-since").textContent = linkState === "lost" ? `What you see is from ${since(heardMs)}.` : ""; // outside of the alert, or it is said each second
 }
 
 // --- What an operator asks for
