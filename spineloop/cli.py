@@ -198,6 +198,8 @@ def demo(
     wiring.check_files(settings)
     if report is not None:
         looking.check_place_for(report, "--report")
+    if data is not None and looking.has_log(data):  # the same machines would speak in it twice, and nobody could count
+        raise WrongSetting(f"--data: {data} has a log already: name another folder, or go on with `spineloop serve`")
     logs.configure("console", "error", role="demo")
     port = (settings.page_port if page_port is None else page_port) if page else 0
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)

@@ -66,11 +66,16 @@ def time_only(text: str | None, option: str) -> At | None:
     return at
 
 
+def has_log(data: Path) -> bool:
+    """Tell whether there is an embedded log in a folder."""
+    return (data / "log.db").is_file()
+
+
 def in_folder(settings: Settings, data: Path | None) -> Settings:
     """Let the settings name the embedded log in a folder, if one is given. Raises WrongSetting if there is none."""
     if data is None:
         return settings
-    if not (data / "log.db").is_file():
+    if not has_log(data):
         raise WrongSetting(f"--data: no log in {data}")
     return replace(settings, log_url=f"sqlite://{data.absolute()}", partitions=PARTITIONS)
 

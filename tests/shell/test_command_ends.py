@@ -47,6 +47,13 @@ def test_a_demo_whose_data_has_no_place_says_so_in_one_line(spineloop: Spineloop
     assert "Traceback" not in said.err
 
 
+def test_a_demo_does_not_go_into_a_log_that_is_there(spineloop: Spineloop, tmp_path: Path) -> None:
+    (tmp_path / "log.db").touch()
+    said = spineloop("demo", "--no-page", "--data", tmp_path)
+    assert said.code == 2
+    assert said.err.startswith(f"spineloop: --data: {tmp_path} has a log already: name another folder")
+
+
 def test_a_fleet_whose_broker_is_away_says_so(spineloop: Spineloop, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*_: Any) -> None:
         raise TimeoutError  # as asyncio raises it: without a word
