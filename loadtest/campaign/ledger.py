@@ -112,7 +112,7 @@ class SessionSeen:
         return self.started and self.patient is not None and self.told is not None
 
     def is_begun_by(self, message: SessionStarted) -> bool:
-        """Tell whether a start is of this session: of its name and its patient and, once it was heard, of its series."""
+        """Tell whether a start is of this session: its name and patient and, once it was heard, its series."""
         mine, its = (self.exercise, self.side, self.intent, self.settings), message
         is_mine = self.name == its.session and self.patient in {None, its.patient}
         return is_mine and (not self.is_known or mine == (its.exercise, its.side, its.intent, its.settings))

@@ -116,8 +116,8 @@ class Order:
         """Return what waited and counts now, because the machine is gone."""
         return self._let_go(self._boots[-1], 0, at_once=True) if self._boots else []
 
-    def take(self, letter: Letter, message: Ordered, now_ms: int) -> list[Item]:
-        """Take a message in; return what counts now."""
+    def take(self, letter: Letter, message: Ordered, now_ms: int, *, is_of_here: bool = True) -> list[Item]:
+        """Take a message in; return what counts now. A pain that is of no session `here` waits for its turn."""
         if self.is_repeated(message.boot_id, message.seq):
             return []
         past = next((one for one in self._boots[:-1] if one.boot_id == message.boot_id), None)
@@ -132,7 +132,8 @@ class Order:
         if message.seq in boot.given_up:
             boot.counted.add(message.seq)
             return self._too_late(letter)
-        if message.seq > boot.due and is_danger(message, self._pain_stop):
+        is_pain = isinstance(message, SymptomReported) and message.symptom == "none"
+        if message.seq > boot.due and is_danger(message, self._pain_stop) and (is_of_here or not is_pain):
             boot.counted.add(message.seq)
             return [*begun, Counted(letter, "ahead")]
         boot.waiting[message.seq] = (now_ms, letter)

@@ -30,6 +30,7 @@ from streams.core.telemetry import (
     SessionEnded,
     SetEnded,
     SymptomReported,
+    Telemetry,
 )
 
 TROUBLE = frozenset({"emergency_stop", "pain_stop", "pain_reduce"})
@@ -139,7 +140,7 @@ class Watch:
         """Return what counts now that this has come."""
         message = letter.message
         if not isinstance(message, Online | Offline):
-            return machine.order.take(letter, message, self._hearing.now_ms)
+            return machine.order.take(letter, message, self._hearing.now_ms, is_of_here=_is_of_here(machine, message))
         if machine.order.is_past(message.boot_id):
             return []
         if isinstance(message, Online):
@@ -313,6 +314,18 @@ def _place(machine: MachineSeen, command: Command) -> int:
     if not seq.isdigit() or boot_id != machine.order.boot_id:
         return -1
     return int(seq) - any(told.name == "link" for told in command.evidence)
+
+
+def _is_of_here(machine: MachineSeen, message: Telemetry) -> bool:
+    """Tell whether the session that is heard of is the one of a pain: any other has to wait for its own."""
+    session = machine.session
+    if not isinstance(message, SymptomReported) or machine.order.boot_id != message.boot_id:
+        return False
+    if session is None or session.patient is None:
+        return False
+    if message.session is not None:
+        return message.session == session.name
+    return message.patient in {None, session.patient}
 
 
 def _of_the_link(new: dict[str, list[Command]], cause: str) -> list[Command]:

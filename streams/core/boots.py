@@ -139,10 +139,10 @@ def _of_forgotten_boot(turn: Turn, heard: Heard) -> None:
 def _too_late(turn: Turn, heard: Heard) -> None:
     """Take a message whose moment has passed: a rep is measured, an acknowledgement counts, danger is danger.
 
-    It decides nothing else: its set went on, or ended, without it. A screening that is not clear forbids, whenever it is
-    heard (S23); one that is clear allows nothing any more. What a clinician has released the machine from since
-    is no danger any more, and a release after the last STOP is one, however late it is heard, and also if the machine
-    has restarted meanwhile: or else it were free, and locked for us alone.
+    It decides nothing else: its set went on, or ended, without it. A screening that is not clear forbids, whenever it
+    is heard (S23); one that is clear allows nothing any more. What a clinician has released the machine from since is
+    no danger any more, and a release after the last STOP is one, however late it is heard, and also if the machine has
+    restarted meanwhile: or else it were free, and locked for us alone.
     """
     if _is_urgent(turn, heard.message) and not _is_released_since(turn, heard.message):
         _hear_now(turn, heard)

@@ -83,7 +83,7 @@ def paced_fatigue_stop(situation: Situation, policy: Policy) -> Match | None:
 
 
 def has_had_its_time(running: SetState, policy: Policy) -> bool:
-    """Tell whether a set has to end for its time under load; signs that ended it before, in vain, are another reason."""
+    """Tell whether a set has to end for its time under load; signs that ended it in vain are another reason."""
     if running.tul_s < policy.tul_cap_s:
         return False
     last_s = running.reps[-1].time_under_load_s or 0.0 if running.reps else 0.0

@@ -53,8 +53,9 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `settled` is in force as the last session left it or a clinician edited it; `proposed` was prescribed since, and a
     session has yet to show, by its id, what became of it. `edited` says that no prescription followed the last edit.
     `goal` is a wider window that a clinician set and that is being approached. `sessions` counts for the learning
-    phase, `clean` for S7. `pain_session` still asks for its cut (rule 1), `paying` is that of which the cut is proposed,
-    `paid` has had it. `week` holds prescribed loads with their times in ms. `heavier` says that a clinician raised the load and nobody has trained with it yet.
+    phase, `clean` for S7. `pain_session` still asks for its cut (rule 1), `paying` is the one whose cut is proposed,
+    `paid` has had it. `week` holds prescribed loads with their times in ms. `heavier` says that a clinician raised the
+    load and nobody has trained with it yet.
     """
 
     settings: str
