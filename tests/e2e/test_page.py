@@ -373,6 +373,18 @@ async def test_an_alarm_is_told_to_those_who_hear_the_page_and_goes_when_it_is_a
         await expect(tab.locator("main")).to_contain_text("seen by Kim: looked after the patient")
 
 
+async def test_of_alarms_that_come_together_none_is_left_unsaid(log: SqliteLog, browser: Browser) -> None:
+    stops = [one for n in range(1, 6) for one in clinic.session(f"acme/north/lumbar-{n}", STEADY, stop=True)]
+    async with page_on(log) as page, tab_at(browser, page.url) as tab:
+        await expect(link(tab)).to_have_text("Live")
+        await log.append(clinic.whole(stops))
+        said = tab.locator("[aria-live=assertive] span")
+        await expect(said).to_have_count(5)
+        assert {text.split(":")[0] for text in await said.all_text_contents()} == {
+            f"Alarm. lumbar-{n}" for n in range(1, 6)
+        }
+
+
 async def test_a_name_is_remembered_and_markup_in_a_reason_stays_text(log: SqliteLog, browser: Browser) -> None:
     await log.append(clinic.whole(clinic.session(KEY, STEADY)))
     opened: list[str] = []

@@ -6,6 +6,7 @@ import { alarmList, fleetHead, fleetSites, healthPage, lettersPage, machinePage,
 
 const $ = (id) => document.getElementById(id);
 const main = $("main");
+const SAID = 50; // of what was said to those who hear the page the last stays
 const DENSE = 120; // tiles get smaller from so many machines on
 
 const state = {
@@ -77,8 +78,14 @@ function hear(message) {
 function sayAlarms() {
   const fresh = state.alarms.filter((one) => !state.told.has(one.id));
   for (const one of fresh) state.told.add(one.id);
-  if (!state.first && fresh.length) $("say").textContent = `Alarm. ${fresh[0].machine.split("/").at(-1)}: ${fresh[0].text}`;
+  if (!state.first) for (const one of fresh.reverse()) say(`Alarm. ${one.machine.split("/").at(-1)}: ${one.text}`);
   state.first = false;
+}
+
+/** Say something to those who hear the page; each is added, because a text that is replaced is never said. */
+function say(text) {
+  $("say").append(h("span", {}, `${text} `));
+  while ($("say").childElementCount > SAID) $("say").firstChild.remove();
 }
 
 // --- Drawing
@@ -195,7 +202,7 @@ $("ask-form").onsubmit = async (event) => {
   const told = wish.action === "stop" ? `STOP of ${name}` : `Acknowledgement of an alarm of ${name}`;
   if (why === null) {
     localStorage.setItem("operator", by);
-    $("say").textContent = `${told} is recorded.`;
+    say(`${told} is recorded.`);
   }
   if (asking !== wish || !dialog.open) { // somebody cancelled meanwhile: an answer may only touch the dialog of its own wish
     outcomes.push(why === null ? `${told} is recorded: it had been sent when you cancelled.` : `${told}: ${why}`);
