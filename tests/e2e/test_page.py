@@ -206,6 +206,13 @@ async def test_the_keyboard_leads_from_the_fleet_to_a_machine_and_back(log: Sqli
         await expect(tab.locator("h1")).to_have_text("Fleet")
 
 
+async def test_an_address_that_nobody_can_read_leads_to_the_fleet(log: SqliteLog, browser: Browser) -> None:
+    await log.append(clinic.whole(clinic.session(KEY, STEADY)))
+    async with page_on(log) as page, tab_at(browser, f"{page.url}#/machine/100%") as tab:
+        await expect(tab.locator("h1")).to_have_text("Fleet")
+        await expect(link(tab)).to_have_text("Live")
+
+
 async def test_the_page_has_landmarks_one_heading_and_names_for_everything(log: SqliteLog, browser: Browser) -> None:
     await log.append(clinic.whole([*clinic.fleet(24), *clinic.session(KEY, TIRING, stop=True)]))
     async with page_on(log) as page, tab_at(browser, page.url) as tab:

@@ -19,8 +19,17 @@ const now = () => Date.now() + state.skewMs;
 
 // --- What is looked at
 
+/** The page's own part of the address; one that nobody can read leads to the fleet. */
+function place() {
+  try {
+    return decodeURIComponent(location.hash.replace(/^#\/?/, ""));
+  } catch {
+    return "";
+  }
+}
+
 function readRoute() {
-  const [look = "", ...rest] = decodeURIComponent(location.hash.replace(/^#\/?/, "")).split("/");
+  const [look = "", ...rest] = place().split("/");
   const known = ["machine", "patient", "letters", "health"].includes(look);
   state.route = { look: known ? look : "fleet", key: rest.join("/") }; // `detail` stays: the server tells it again only if it changes
   for (const link of document.querySelectorAll("nav a")) {
