@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from playwright.async_api import Browser, BrowserContext, Locator, Route, WebSocket, async_playwright, expect
 from playwright.async_api import Page as Tab
 
@@ -20,9 +21,10 @@ from streams.core import policy
 from streams.core.controller import Controller
 from streams.core.dead_letters import dead_letter
 from streams.core.records import NewRecord
-from streams.core.telemetry import ButtonPressed
+from streams.core.telemetry import ButtonPressed, Online
 from streams.core.topics import TELEMETRY
 from streams.engine import Engine, EngineSettings
+from tests.core.story import CAPABILITIES
 from tests.shell import clinic
 from tests.shell.clinic import NOW_MS, STEADY, TIRING
 from tests.shell.counts import Counts
@@ -290,6 +292,31 @@ async def test_every_page_can_be_read_on_desk_and_phone_in_light_and_dark(
             await picture(tab, f"{place.replace('/', '-') or 'fleet'}-{name}-{scheme}")
             assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
             assert await poor_contrasts(tab) == [], place
+
+
+@pytest.mark.parametrize("width", [320, 390])
+async def test_the_longest_names_fit_the_narrowest_screen_and_no_number_is_broken(
+    log: SqliteLog, browser: Browser, width: int
+) -> None:
+    longest = "n" * 63
+    key, patient = f"{longest}/{longest}/{longest}", f"{longest}/{longest}"
+    told = clinic.session(key, STEADY, patient=patient, stop=True)
+    long = {"capabilities": replace(CAPABILITIES, model=longest)}
+    await log.append(clinic.whole([(at, replace(m, **long) if isinstance(m, Online) else m, ms) for at, m, ms in told]))
+    await log.append(clinic.whole(clinic.fleet(500)))
+    async with page_on(log) as page, tab_at(browser, page.url, (width, 640)) as tab:
+        for place in ("", f"machine/{key}", f"patient/{patient}", "letters", "health"):
+            await tab.goto(f"{page.url}#/{place}")
+            await expect(tab.locator("h1")).to_be_visible()
+            await tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+            await picture(tab, f"long-{place.split('/')[0] or 'fleet'}-{width}")
+            assert await tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
+            broken = await tab.eval_on_selector_all(
+                "td.n",
+                """cells => cells.filter(cell => { const text = document.createRange(); text.selectNodeContents(cell);
+                     return text.getClientRects().length > 1; }).map(cell => cell.textContent)""",
+            )
+            assert broken == [], place
 
 
 async def poor_contrasts(tab: Tab) -> list[Any]:
