@@ -107,6 +107,7 @@ class SetView(msgspec.Struct, frozen=True, gc=False):
 class SessionView(msgspec.Struct, frozen=True):
     """The session that runs, was asked for, or was the last one.
 
+    `counted` are the valid reps of the set, of which `reps` has the last.
     `reference` is the patient's own force over the concentric, as the planner handed it out, `reference_corrected` of
     which kind it is; `values` are those of the last rep, `left` how many reps the adaptive model expects and its
     interval.
@@ -125,6 +126,7 @@ class SessionView(msgspec.Struct, frozen=True):
     set_number: int = 0
     set_runs: bool = False
     reps: tuple[RepView, ...] = ()
+    counted: int = 0
     sets: tuple[SetView, ...] = ()
     values: Mapping[str, float] = {}
     left: tuple[float, float, float] | None = None
@@ -339,7 +341,7 @@ def _set_started(view: MachineView, message: SetStarted, at_ms: int) -> MachineV
 def _at_set(session: SessionView, number: int) -> SessionView:
     if number <= session.set_number:
         return session
-    return replace(session, set_number=number, reps=(), values={}, left=None)
+    return replace(session, set_number=number, reps=(), counted=0, values={}, left=None)
 
 
 def _set_ended(view: MachineView, message: SetEnded, at_ms: int) -> MachineView:
@@ -463,7 +465,10 @@ def _rep(view: MachineView, rep: RepMeasured) -> MachineView:
     if session is None or rep.set_number < session.set_number:
         return view
     session = _at_set(session, rep.set_number)
-    if any(one.number == rep.rep_number for one in session.reps):
+    is_full = len(session.reps) == MAX_REPS
+    if any(one.number == rep.rep_number for one in session.reps) or (
+        is_full and rep.rep_number < session.reps[0].number  # it has left the list
+    ):
         return view
     values = rep.values
     told = RepView(
@@ -492,6 +497,7 @@ def _rep(view: MachineView, rep: RepMeasured) -> MachineView:
         intent=rep.intent,
         load_N=rep.load_N,
         reps=(*session.reps, told)[-MAX_REPS:],
+        counted=session.counted + told.valid,
         values=values,
         left=_three(values, "reps_left", "reps_left_low", "reps_left_high"),
     )

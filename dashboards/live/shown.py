@@ -46,7 +46,7 @@ def tile(one: MachineView, now_ms: int, chosen: Policy) -> Shown:
         "patient": session.patient,
         "exercise": session.exercise,
         "set": session.set_number,
-        "rep": sum(rep.valid for rep in session.reps),
+        "rep": session.counted,
         "sets": None if plan is None else plan.sets,
         "target": None if plan is None else plan.reps,
     }
@@ -129,6 +129,7 @@ def _session(session: SessionView, unit: PositionUnit | None, *, is_over: bool) 
         "ended_by": session.ended_by,
         "load_N": session.load_N,
         "set": session.set_number,
+        "counted": session.counted,
         "runs": session.set_runs and not is_over,
         "left": session.left,
         "pain": session.pain,

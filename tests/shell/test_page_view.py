@@ -84,6 +84,14 @@ def test_a_tile_says_who_trains_which_rep_of_which_set_and_the_loss_against_its_
     }
 
 
+def test_every_rep_of_a_long_set_is_counted_once_though_the_last_are_listed() -> None:
+    records = clinic.whole(clinic.session(KEY, [0.5] * (machine.MAX_REPS + 10)))
+    view = seen([*records, *records])
+    assert shown.tile(view.get(KEY) or MachineView(KEY), NOW_MS, DEFAULT)["rep"] == machine.MAX_REPS + 10
+    session = shown.one_machine(view, KEY, NOW_MS)["session"]
+    assert (session["counted"], len(session["reps"]), session["reps"][-1]["n"]) == (70, 60, 70)
+
+
 def test_the_loss_that_is_shown_is_the_one_that_decides() -> None:
     view = seen(clinic.whole(clinic.session(KEY, TIRING)))
     detail = shown.one_machine(view, KEY, NOW_MS)

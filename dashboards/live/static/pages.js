@@ -180,12 +180,12 @@ function sessionCards(one, session, runs, limits, now) {
 }
 
 function numbers(one, session, limits) {
-  const plan = session.plan, last = session.reps.at(-1), counted = session.reps.filter((rep) => rep.valid).length;
+  const plan = session.plan, last = session.reps.at(-1);
   const loss = (last?.loss ?? null) === null ? null : Math.max(0, last.loss);
   const over = loss !== null && loss >= limits.loss_stop;
   const cells = [
     ["Set", h("span", {}, session.set || "–", plan ? h("small", {}, ` of ${plan.sets}`) : null)],
-    ["Repetitions", h("span", {}, counted, plan ? h("small", {}, ` of ${plan.reps}`) : null)],
+    ["Repetitions", h("span", {}, session.counted, plan ? h("small", {}, ` of ${plan.reps}`) : null)],
     ["Load", h("span", {}, num(session.load_N), h("small", {}, ` ${one.unit}`))],
   ];
   if (session.intent === "max") {
