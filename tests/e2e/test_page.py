@@ -518,6 +518,20 @@ async def test_a_page_that_still_reads_what_was_before_does_not_say_that_it_is_l
         await expect(tab.locator("main")).to_contain_text("lumbar-1")
 
 
+@pytest.mark.parametrize("place", [f"machine/{KEY}", "patient/acme/p1"])
+async def test_to_a_page_that_still_reads_nothing_is_unknown(log: SqliteLog, browser: Browser, place: str) -> None:
+    await log.append(clinic.whole(clinic.session(KEY, end=True)))
+    held = Held(log)
+    async with page_on(held, is_reading=True) as page, tab_at(browser, f"{page.url}#/{place}") as tab:
+        await expect(link(tab)).to_have_text("Reading the log")
+        async with tab.expect_event("websocket") as opened:
+            await tab.reload()
+        await (await opened.value).wait_for_event("framereceived", lambda frame: b'"known":false' in frame.encode())
+        await expect(tab.locator("main")).to_have_text("Reading the log.")
+        held.let_go.set()
+        await expect(tab.locator("h1")).to_contain_text(re.compile("lumbar-1|p1"))
+
+
 async def test_a_lost_connection_is_shown_and_mends_itself_with_all_that_happened_meanwhile(
     log: SqliteLog, browser: Browser
 ) -> None:

@@ -101,7 +101,8 @@ function say(text) {
 
 function draw() {
   const { look, key } = state.route;
-  const reading = !state.limits || (look !== "fleet" && look !== "health" && (state.detail?.look !== look || (state.detail.key ?? "") !== key));
+  const isTold = state.detail?.look === look && (state.detail.key ?? "") === key && (state.detail.known !== false || state.figures?.caught_up);
+  const reading = !state.limits || (look !== "fleet" && look !== "health" && !isTold);
   if (!state.me.signed_in) return fill(main, signIn());
   if (reading) {
     if (!main.querySelector(".empty") || state.limits) fill(main, [h("p", { class: "empty" }, "Reading the log.")]);
