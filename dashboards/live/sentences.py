@@ -309,7 +309,7 @@ def _hasty(told: Told) -> str:
 def _recovery(told: Told) -> str:
     share = told.last("set_recovery")
     limit = "" if told.policy is None else f", at least {100.0 * told.policy.recovery_min:.0f} %"
-    return "" if share is None else f"the best rep reached {100.0 * share:.0f} % of the first set's velocity{limit}"
+    return "" if share is None else f"the best rep reached {number(100.0 * share)} % of the first set's velocity{limit}"
 
 
 def _unsteady(told: Told) -> str:

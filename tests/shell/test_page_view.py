@@ -675,6 +675,13 @@ def said(rule: str, action: str, evidence: dict[str, Any], **fields: Any) -> str
             "2 sets instead of 3: the best rep reached 86 % of the first set's velocity, at least 90 %.",
         ),
         (
+            "rest_extend",
+            "extend_rest",
+            {"set_recovery": 0.897},
+            {"changes": (Change(quantity="rest_s", old=60.0, new=90.0, bound=90.0),)},
+            "Rest lengthened from 60 to 90 s: the best rep reached 89.7 % of the first set's velocity, at least 90 %.",
+        ),
+        (
             "side_balance",
             "prescribe",
             {"symmetry_index_pct": [18.0, 17.2, 19.9], "weaker_side": "left"},
