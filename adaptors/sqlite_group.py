@@ -77,6 +77,7 @@ class SqliteSubscription:
         self._ready: dict[int, Sequence[Record]] = {}
         self._paused: set[int] = set()
         self._news = asyncio.Event()
+        self._assigning: asyncio.Future[Mapping[int, int]] | None = None
 
     @property
     def partitions(self) -> frozenset[int]:
@@ -127,7 +128,13 @@ class SqliteSubscription:
     async def gain(self, partitions: frozenset[int]) -> None:
         """Take over partitions: from where the listener says, from the committed offset, or else from the earliest."""
         self._ours |= partitions
-        offsets = await self._listener.assigned(partitions) if self._listener is not None else {}
+        offsets: Mapping[int, int] = {}
+        if self._listener is not None:
+            self._assigning = asyncio.ensure_future(self._listener.assigned(partitions))
+            await asyncio.wait({self._assigning})
+            if self._assigning.cancelled():
+                return  # we are leaving
+            offsets = self._assigning.result()
         committed = await self._source.committed(self._topic, self._group)
         bounds = await self._source.bounds(self._topic)
         for partition in partitions:
@@ -138,6 +145,11 @@ class SqliteSubscription:
                 offset = first
             self._next[partition] = offset
         self._news.set()
+
+    def give_up(self) -> None:
+        """Wait no more for a listener that is taking partitions over: it may read from a file that is locked."""
+        if self._assigning is not None:
+            self._assigning.cancel()
 
     async def lose(self, partitions: frozenset[int]) -> None:
         """Hand out no more of these partitions, then let the listener finish with them."""
@@ -217,6 +229,7 @@ class Group:
 
     async def leave(self, member: SqliteSubscription) -> None:
         """Give a member's partitions to those that stay."""
+        member.give_up()
         await asyncio.shield(self._leave(member))
 
     def wake(self) -> None:

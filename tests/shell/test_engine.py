@@ -829,6 +829,20 @@ async def test_e8_a_stop_is_heard_while_an_engine_joins_or_restores(
             await running
 
 
+@pytest.mark.parametrize("slow", [NeverJoined, NeverRead])
+async def test_e8_an_engine_that_is_cancelled_ends_though_it_joins_or_restores(
+    tmp_path: Path, slow: type[NeverJoined | NeverRead]
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log = slow(real)
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(asyncio.Event()))
+        await log.asked.wait()
+        running.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait({running})
+        assert running.cancelled()
+
+
 async def test_e8_a_log_that_is_away_ends_nobody_however_long_and_what_waited_is_done_when_it_is_back(
     log: Brittle,
 ) -> None:
