@@ -31,6 +31,9 @@ MAX_MACHINES = 5_000
 MAX_PATIENTS = 5_000
 """Patients of whom it is known when they changed last; of another it is looked up anew each second."""
 
+MAX_REPS_KNOWN = 10_000
+"""Reps that are known when they come again: seconds of a large fleet, hours of a clinic."""
+
 MAX_LETTERS = 200
 """Dead letters that are listed; all that were read are counted."""
 
@@ -94,6 +97,7 @@ class View:
         self._raw: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
         self._raw_bytes, self._raw_held = raw_bytes, 0
         self._curves: OrderedDict[tuple[str, bytes], Curve | None] = OrderedDict()
+        self._reps: OrderedDict[str, None] = OrderedDict()
         self._rep_ms = self._measured_ms = 0
 
     def __contains__(self, key: str) -> bool:
@@ -148,7 +152,8 @@ class View:
         key, value = record.key.decode(), record.value or b""
         known = self._of(key)
         if header(record, "ce_type") == _REP:
-            self._rep_ms = max(self._rep_ms, record.timestamp_ms)
+            if self._is_new(header(record, "ce_id") or ""):
+                self._rep_ms = max(self._rep_ms, record.timestamp_ms)
             self._keep_raw(key, record.timestamp_ms, value)
             if known.unit is not None:  # reps are most of the bytes, and nothing else of them is needed here
                 self._put(key, machine.alive(known, record.timestamp_ms))
@@ -212,6 +217,15 @@ class View:
 
     def _of(self, key: str) -> MachineView:
         return self._machines.get(key) or MachineView(key)
+
+    def _is_new(self, rep: str) -> bool:
+        """Tell whether a rep is heard for the first time; of one that is said again the controller says nothing."""
+        if rep in self._reps:
+            return False
+        self._reps[rep] = None
+        if len(self._reps) > MAX_REPS_KNOWN:
+            self._reps.popitem(last=False)
+        return True
 
     def _keep_raw(self, key: str, at_ms: int, value: bytes) -> None:
         at_before_ms, before = self._raw.get(key, NO_REP)

@@ -201,6 +201,21 @@ def test_what_is_read_twice_changes_nothing(dice: Any) -> None:
     assert all_of_it(seen([*ALL_OF_IT, *again])) == all_of_it(seen(ALL_OF_IT))
 
 
+def test_the_controller_is_not_behind_for_a_rep_that_is_said_again() -> None:
+    told_ = clinic.session(KEY, STEADY)
+    again = (*told_[-1][:2], NOW_MS + 14_000)
+    assert seen(clinic.whole([*told_, again])).behind_ms == 0
+    assert (
+        seen([*clinic.whole(told_), *clinic.spoken([(KEY, Machine("b2").rep(1), NOW_MS + 14_000)])]).behind_ms == 14_000
+    )
+
+
+def test_how_many_reps_are_known_when_they_come_again_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dashboards.live.view.MAX_REPS_KNOWN", 3)
+    view = seen(clinic.spoken(clinic.session(KEY, STEADY)))
+    assert len(view._reps) == 3  # noqa: SLF001
+
+
 def test_a_late_word_of_an_earlier_session_does_not_bring_it_back() -> None:
     first = clinic.session(KEY, STEADY, end=True, until_ms=NOW_MS - 60_000)
     view = seen(clinic.whole(first))
