@@ -319,6 +319,18 @@ async def test_the_longest_names_fit_the_narrowest_screen_and_no_number_is_broke
             assert broken == [], place
 
 
+async def test_a_table_that_is_wider_than_a_phone_moves_with_the_arrows(log: SqliteLog, browser: Browser) -> None:
+    await log.append(clinic.whole(clinic.session(KEY, STEADY)))
+    async with page_on(log) as page, tab_at(browser, f"{page.url}#/machine/{KEY}", PHONE) as tab:
+        await tab.get_by_text("All repetitions and sets as tables").focus()
+        await tab.keyboard.press("Enter")
+        await tab.keyboard.press("Tab")
+        table = tab.get_by_role("region", name="Repetitions of set 1")
+        await expect(table).to_be_focused()
+        await tab.keyboard.press("ArrowRight")
+        await eventually(lambda: table.evaluate("table => table.scrollLeft > 0"))
+
+
 async def poor_contrasts(tab: Tab) -> list[Any]:
     """Return every visible text whose contrast with its ground is below 4.5 to 1 (WCAG 2.2 AA)."""
     found: list[Any] = await tab.evaluate(CONTRAST)

@@ -211,20 +211,26 @@ function curveOf(one) {
 }
 
 function repTable(session, one) {
-  return h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen" }, `Repetitions of set ${session.set}`),
+  return wide(`Repetitions of set ${session.set}`,
     h("thead", {}, h("tr", {}, ["Rep", "Loss", "Mean velocity", "Range", "Out", "Hold", "Back", "Peak force", "Remarks"].map((name, n) => h("th", { class: n < 8 ? "n" : null, scope: "col" }, name)))),
     h("tbody", {}, session.reps.map((rep) => h("tr", {},
       [rep.n, pct(rep.loss), num(rep.v, one.angle ? "rad/s" : "m/s"), pct(rep.rom), num(rep.out_s, "s"), num(rep.hold_s, "s"), num(rep.back_s, "s"), num(rep.peak, one.unit)].map((cell) => h("td", { class: "n nowrap" }, cell)),
-      h("td", {}, rep.valid ? rep.flags.join(", ") : `does not count: ${rep.flags.join(", ")}`))))));
+      h("td", {}, rep.valid ? rep.flags.join(", ") : `does not count: ${rep.flags.join(", ")}`)))));
+}
+
+/** A table that may be wider than the screen: whoever has no mouse reaches it too, and moves it with the arrows. */
+function wide(caption, head, body) {
+  return h("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: 0 },
+    h("table", {}, h("caption", { class: "unseen" }, caption), head, body));
 }
 
 function setTable(session, one) {
   if (!session.done.length) return null;
-  return h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen" }, "Sets that are over"),
+  return wide("Sets that are over",
     h("thead", {}, h("tr", {}, ["Set", "Reps", "Load", "Loss", "Under load", "Exertion", "Remarks"].map((name, n) => h("th", { class: n < 6 ? "n" : null, scope: "col" }, name)))),
     h("tbody", {}, session.done.map((set) => h("tr", {},
       [set.n, `${set.valid}${set.target ? ` of ${set.target}` : ""}`, num(set.load_N, one.unit), pct(set.loss), num(set.tul_s, "s"), set.rpe === null ? "–" : `${set.rpe} of 10`].map((cell) => h("td", { class: "n nowrap" }, cell)),
-      h("td", {}, set.incomplete ? "messages were lost" : ""))))));
+      h("td", {}, set.incomplete ? "messages were lost" : "")))));
 }
 
 function alarmCard(one, now, onSeen) {
@@ -341,7 +347,7 @@ function change(now) {
 }
 
 function sessionTable(one, now) {
-  return h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen" }, "Sessions"),
+  return wide("Sessions",
     h("thead", {}, h("tr", {}, [["When"], ["Machine"], ["Exercise"], ["Load", 1], ["Sets", 1], ["Reps", 1], ["Loss", 1], ["Peak force", 1], ["Pain", 1], ["Exertion", 1], ["Rules and remarks"]].map(([name, n]) => h("th", { class: n ? "n" : null, scope: "col" }, name)))),
     h("tbody", {}, one.sessions.map((row) => h("tr", { "data-key": row.id },
       h("td", { class: "nowrap" }, clock(row.at_ms, now)),
@@ -349,7 +355,7 @@ function sessionTable(one, now) {
       h("td", {}, `${words(row.exercise)}${row.side === "both" ? "" : `, ${row.side}`}`),
       h("td", { class: "n" }, num(row.load_N)), h("td", { class: "n" }, row.sets), h("td", { class: "n nowrap" }, `${row.valid_reps}${row.target ? ` of ${row.target}` : ""}`),
       h("td", { class: "n nowrap" }, pct(row.loss_pct)), h("td", { class: "n" }, num(row.peak_force)), h("td", { class: "n nowrap" }, pain(row)), h("td", { class: "n" }, row.rpe_max ?? "–"),
-      h("td", {}, [row.rules.replaceAll("_", " "), row.incomplete ? "messages were lost" : "", row.ended_by === "done" ? "" : `ended: ${words(row.ended_by).toLowerCase()}`].filter(Boolean).join("; ")))))));
+      h("td", {}, [row.rules.replaceAll("_", " "), row.incomplete ? "messages were lost" : "", row.ended_by === "done" ? "" : `ended: ${words(row.ended_by).toLowerCase()}`].filter(Boolean).join("; "))))));
 }
 
 function pain(row) {
@@ -367,12 +373,12 @@ export function lettersPage(one, now) {
     one.letters.length ? h("div", { class: "cards" },
       h("section", { class: "card" }, h("h2", {}, "Why"), h("dl", { class: "pairs" }, one.reasons.map(([reason, count]) => h("div", {}, h("dt", {}, words(reason)), h("dd", {}, count))))),
       h("section", { class: "card" }, h("h2", {}, one.letters.length > 1 ? `The last ${one.letters.length}` : "The last"),
-        h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen" }, "Dead letters"),
+        wide("Dead letters",
           h("thead", {}, h("tr", {}, ["When", "From", "Stage", "Reason", "Place", "Source", "Bytes"].map((name, n) => h("th", { class: n === 6 ? "n" : null, scope: "col" }, name)))),
           h("tbody", {}, one.letters.map((letter) => h("tr", { "data-key": letter.place },
             h("td", { class: "nowrap" }, clock(letter.at_ms, now)), h("td", {}, letter.key), h("td", {}, letter.stage),
             h("td", {}, h("b", {}, words(letter.reason)), letter.is_defect ? h("span", { class: "error" }, " a defect of ours") : null, h("br"), letter.detail),
-            h("td", { class: "nowrap" }, letter.place), h("td", {}, letter.source || "–"), h("td", { class: "n" }, letter.size))))))))
+            h("td", { class: "nowrap" }, letter.place), h("td", {}, letter.source || "–"), h("td", { class: "n" }, letter.size)))))))
       : h("p", { class: "empty" }, h("strong", {}, "No dead letters"), "Everything that the page has read was understood."),
   ];
 }
@@ -399,9 +405,9 @@ export function healthPage(figures, now) {
       h("section", { class: "card half" }, h("h2", {}, "Commands since the page looks"),
         h("dl", { class: "pairs" }, [["Issued", commands.issued ?? 0], ["Sent again", commands.repeated ?? 0], ...closed].map(([label, count]) => h("div", {}, h("dt", {}, label), h("dd", {}, count))))),
       h("section", { class: "card" }, h("h2", {}, "Topics"),
-        h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen" }, "Topics of the log"),
+        wide("Topics of the log",
           h("thead", {}, h("tr", {}, [["Topic"], ["Read", 1], ["A second", 1], ["Last record"], ["State"]].map(([name, n]) => h("th", { class: n ? "n" : null, scope: "col" }, name)))),
           h("tbody", {}, figures.topics.map((topic) => h("tr", {}, h("td", {}, topic.topic), h("td", { class: "n" }, topic.records), h("td", { class: "n" }, num(topic.per_s)),
-            h("td", {}, topic.last_ms ? ago(topic.last_ms, now) : "–"), h("td", {}, topic.caught_up ? "at its end" : "catching up")))))))),
+            h("td", {}, topic.last_ms ? ago(topic.last_ms, now) : "–"), h("td", {}, topic.caught_up ? "at its end" : "catching up"))))))),
   ];
 }
