@@ -32,8 +32,11 @@ _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
 
 
-Send = Callable[[Sequence[tuple[Command, str | None]]], Awaitable[None]]
-"""Sends commands, each with its `traceparent` if it has one, each id once; raises Busy while the broker is away."""
+Send = Callable[[Sequence[tuple[Command, str | None]]], Awaitable[int]]
+"""Sends commands, each with its `traceparent` if it has one, each id once; raises Busy while the broker is away.
+
+Returns how many the broker did not refuse for good. One that it did becomes a dead letter when it comes the long way.
+"""
 
 
 class Reflex(Generic[M]):
@@ -121,13 +124,13 @@ class Reflex(Generic[M]):
         """Send until the broker has them all: our session ends with its connection, so nothing comes a second time."""
         while True:
             try:
-                await self._send(stops)
+                sent = await self._send(stops)
             except Busy as busy:
                 self._meters.count("spineloop_busy_total", component="reflex")
                 _log.warning("STOP is sent again", why=str(busy), retry_s=SEND_AGAIN_S)
                 await asyncio.sleep(SEND_AGAIN_S)
             else:
-                self._meters.count("spineloop_reflex_stops_total", len(stops))
+                self._meters.count("spineloop_reflex_stops_total", sent)
                 return
 
     def _stop_for(self, message: Message) -> Command | None:

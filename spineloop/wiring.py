@@ -365,8 +365,9 @@ def reflex(settings: Settings, meters: Meters) -> Role:
     says = connect(settings, f"{settings.reflex_client_id}-says", keep_alive_s=STOP_KEEP_ALIVE_S)
     sender = Sender(says, meters, now_ms=wall_clock_ms)
 
-    async def send(stops: Sequence[tuple[Command, str | None]]) -> None:
-        await sender.send([Order(stop, stop.command_id, trace) for stop, trace in stops])
+    async def send(stops: Sequence[tuple[Command, str | None]]) -> int:
+        unsent = await sender.send([Order(stop, stop.command_id, trace) for stop, trace in stops])
+        return len(stops) - len(unsent)
 
     listening = Reflex(
         connect(settings, settings.reflex_client_id, keep_alive_s=STOP_KEEP_ALIVE_S),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 import pytest_asyncio
 
+from adaptors.downlink import Order, Sender, Unsent
 from adaptors.mqtt_connection import Connection
 from ingest.reflex import Reflex
 from loadtest.machine import Machine as Simulated
@@ -162,10 +163,11 @@ async def test_a_stop_that_the_broker_did_not_confirm_is_sent_until_it_does() ->
     told: list[Busy | None] = [Busy("reset"), Busy("reset"), None]
     sent: list[list[str]] = []
 
-    async def send(stops: Sequence[tuple[Command, str | None]]) -> None:
+    async def send(stops: Sequence[tuple[Command, str | None]]) -> int:
         sent.append([stop.command_id for stop, _ in stops])
         if busy := told.pop(0):
             raise busy
+        return len(stops)
 
     pressed = Said(mqtt_topic(MACHINE, "event"), codec.encode(Machine().say(ButtonPressed, button="stop")))
     machines, stop = Pressed(pressed), asyncio.Event()
@@ -180,6 +182,26 @@ async def test_a_stop_that_the_broker_did_not_confirm_is_sent_until_it_does() ->
             await machines.acked.wait()
         stop.set()
     assert sent == [[f"{MACHINE}/b1/0/emergency_stop"]] * 3
+
+
+async def test_a_stop_that_the_broker_refuses_is_not_counted_as_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(_: Sender, orders: Sequence[Order]) -> Sequence[Unsent]:
+        return [Unsent(order, "not authorized") for order in orders]
+
+    pressed = Said(mqtt_topic(MACHINE, "event"), codec.encode(Machine().say(ButtonPressed, button="stop")))
+    machines, stop, meters = Pressed(pressed), asyncio.Event(), Counts()
+
+    async def connect() -> Pressed:
+        return machines
+
+    monkeypatch.setattr(Sender, "send", refused)
+    monkeypatch.setattr(wiring, "connect", lambda *_, **__: connect)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(wiring.reflex(Settings.read({}), meters).run(stop))
+        async with asyncio.timeout(DEADLINE_S):
+            await machines.acked.wait()
+        stop.set()
+    assert meters.totals["spineloop_reflex_stops_total"] == 0
 
 
 async def test_a_broker_that_was_away_is_asked_again() -> None:
