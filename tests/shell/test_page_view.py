@@ -34,7 +34,7 @@ from streams.core.policy import DEFAULT
 from streams.core.records import REPLAYED, NewRecord
 from streams.core.results import CommandClosed, Notice, PatientAssessed, RepMeasured, SessionSummarised
 from streams.core.session_rules import SESSION_RULES
-from streams.core.telemetry import Heartbeat, Offline, Online, Released, Rep, SessionRequested
+from streams.core.telemetry import Heartbeat, Offline, Online, Released, Rep, SessionRequested, Telemetry
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
 from tests.core.story import CAPABILITIES, PRESCRIPTION, Machine
 from tests.shell import clinic
@@ -141,7 +141,7 @@ def test_nobody_waits_at_a_machine_that_began_anew_since(topics: tuple[str, ...]
     request = SessionRequested(
         boot_id="b1", seq=0, t_us=1, session="s1", patient="acme/p1", exercise="lumbar_extension", settings="h1"
     )
-    anew = [Online(boot_id="b2", capabilities=CAPABILITIES), Heartbeat(boot_id="b2", seq=0, t_us=0)]
+    anew: list[Telemetry] = [Online(boot_id="b2", capabilities=CAPABILITIES), Heartbeat(boot_id="b2", seq=0, t_us=0)]
     records = clinic.whole(clinic.timed(KEY, [Machine().online(), request, Offline(boot_id="b1"), *anew]))
     view = seen([record for topic in topics for record in records if record.topic == topic])
     assert (view.get(KEY) or MachineView(KEY)).state(NOW_MS) == "idle"
