@@ -183,6 +183,14 @@ class State:
         """Lift a quarantine."""
         self._keys[key].quarantine = None
 
+    def passed(self, record: Record) -> None:
+        """Take note that a key's state is the same after a record as before it.
+
+        It is true up to behind this one, and says so: what a replaced worker has of before must not count as much.
+        """
+        if (live := self._keys.get(record.key)) is not None:
+            self._changed(record, live)
+
     def reach(self, position: int, last_ms: int | None = None) -> None:
         """Take note that every record before `position` has been dealt with, and of the timestamp of the last one."""
         self.position, self.last_ms = position, last_ms

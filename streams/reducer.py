@@ -86,7 +86,7 @@ class Reducer:
         try:
             outputs = self._state.step(record, item)
         except Malformed as malformed:
-            self._state.touch([record.key])  # what a redrive has lifted stays lifted
+            self._state.passed(record)  # what a redrive has lifted stays lifted
             return self._aside(record, malformed)
         except Exception:  # noqa: BLE001
             return self._freeze(record, traceback.format_exc())

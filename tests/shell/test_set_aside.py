@@ -49,3 +49,17 @@ def test_a_quarantine_that_a_redrive_has_lifted_stays_lifted_after_a_restart_tho
     again.join(Record(CONTROLLER_STATE, 0, n, key, value, 0) for n, (key, value) in enumerate(entries))
     assert reason_of(letter) == "forgotten_boot"
     assert [one.value for one in outputs(again, heard(3, b"y"))] == [b"y:2"]
+
+
+def test_a_quarantine_that_was_lifted_stays_lifted_though_a_replaced_worker_writes_late() -> None:
+    state = State(Forgetful())
+    outputs(state, heard(0, b"x"))
+    state.quarantine(heard(1, b"boom"), "a defect")
+    state.reach(2)
+    frozen = [entry for some in state.snapshot() for entry in some]
+    outputs(state, heard(2, b"old", redriven=True))
+    state.reach(3)
+    lifted = [entry for some in state.snapshot() for entry in some]
+    again = State(Forgetful())
+    again.join(Record(CONTROLLER_STATE, 0, n, key, value, 0) for n, (key, value) in enumerate([*lifted, *frozen]))
+    assert [one.value for one in outputs(again, heard(3, b"y"))] == [b"y:2"]
