@@ -109,8 +109,8 @@ class Hearing:
             case Online():
                 machine.online, machine.capabilities = True, message.capabilities
             case Released():
-                if machine.locked is not None and _is_after(machine, message, machine.locked):
-                    machine.locked = None
+                if machine.locked is None or _is_after(machine, message, machine.locked):
+                    machine.locked, machine.released = None, (message.boot_id, message.seq)
             case SymptomReported():
                 self._symptom(machine, message)
             case ButtonPressed(button="stop") | FaultRaised():

@@ -220,7 +220,8 @@ class MachineSeen:
     """A machine: its order, its lock, its session, and the commands that were sent to it.
 
     `boot_id` is the boot of the message that counts now: what waited of the last one counts before the next begins.
-    `locked` is the place of the last STOP, which boot in order and where in it, and `stopped_in` that boot's name.
+    `locked` is the place of the last STOP, which boot in order and where in it, and `stopped_in` that boot's name;
+    `released` is where a clinician released it last.
     """
 
     def __init__(self, pain_stop: int) -> None:
@@ -231,6 +232,7 @@ class MachineSeen:
         self.capabilities: Capabilities | None = None
         self.locked: tuple[int, int] | None = None
         self.stopped_in = ""
+        self.released = ("", -1)
         self.sequence = -1
         self.t_us: int | None = None
         self.session: SessionSeen | None = None
@@ -274,11 +276,12 @@ class PatientSeen:
         series = self.series(plan, session.settings, session.intent)
         if not (series.edited or (plan.edited_ms is not None and plan.edited_ms >= session.began_ms)):
             _settle(series, session)  # an edit in the meantime stands above what the session shows
-        if series.trained_ms is not None and now_ms - series.trained_ms > policy.gap_days[2] * DAY_MS:
+        trained_ms = session.began_ms or now_ms  # one that nobody ended may be over weeks later
+        if series.trained_ms is not None and trained_ms - series.trained_ms > policy.gap_days[2] * DAY_MS:
             series.sessions, series.unknown = 0, []
         if session.valid_reps:
             series.sessions += 1
-            series.trained_ms = max(now_ms, series.trained_ms or now_ms)
+            series.trained_ms = max(trained_ms, series.trained_ms or trained_ms)
         calm = session.pain is not None and session.pain <= 2
         is_clean = calm and not session.missing and session.valid_reps > 0 and not session.in_trouble
         series.clean = series.clean + 1 if is_clean else 0

@@ -158,7 +158,9 @@ class Watch:
                 told = type_name(message)
             case _:
                 return
-        if machine.order.is_repeated(message.boot_id, message.seq):
+        boot_id, released_seq = machine.released
+        is_released_since = message.boot_id == boot_id and message.seq < released_seq
+        if is_released_since or machine.order.is_repeated(message.boot_id, message.seq):
             return
         cause = message_id(letter.machine, message)
         if not any(one.action == "stop" for one in new.get(cause, ())):
