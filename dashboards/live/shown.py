@@ -258,12 +258,15 @@ def _asked(told: AskedView) -> Shown:
 def one_patient(view: View, patient: str) -> Shown:
     """Show what the page has read of a patient: sessions and assessments, the last first."""
     at = [one.key for one in view if one.running and one.running.patient == patient]
+    history = view.patients.history(patient)
+    machines = [one for row in history["sessions"] if (one := view.get(row.machine)) is not None]
     return {
         "look": "patient",
         "key": patient,
         "known": patient in view.patients or bool(at),
         "at": at,
-        **view.patients.history(patient),
+        "units": {one.key: sentences.force_unit(one.unit) for one in machines if one.unit is not None},
+        **history,
     }
 
 

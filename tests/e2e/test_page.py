@@ -319,6 +319,13 @@ async def test_the_longest_names_fit_the_narrowest_screen_and_no_number_is_broke
             assert broken == [], place
 
 
+async def test_a_patients_loads_have_the_unit_of_their_machine(log: SqliteLog, browser: Browser) -> None:
+    await log.append(clinic.whole(clinic.session(KEY, STEADY, end=True)))
+    async with page_on(log) as page, tab_at(browser, f"{page.url}#/patient/acme/p1") as tab:
+        await expect(tab.locator(".numbers")).to_contain_text("Load300 N m")
+        await expect(tab.get_by_role("row", name=re.compile("lumbar-1"))).to_contain_text("300 N m")
+
+
 async def test_a_table_that_is_wider_than_a_phone_moves_with_the_arrows(log: SqliteLog, browser: Browser) -> None:
     await log.append(clinic.whole(clinic.session(KEY, STEADY)))
     async with page_on(log) as page, tab_at(browser, f"{page.url}#/machine/{KEY}", PHONE) as tab:

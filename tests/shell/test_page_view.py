@@ -483,6 +483,7 @@ def test_a_patient_has_sessions_and_assessments_and_the_machine_they_train_at() 
     told_ = plain(shown.one_patient(seen(records), "acme/p1"))
     assert (told_["known"], told_["at"], len(told_["sessions"])) == (True, ["acme/north/lumbar-9"], 1)
     assert told_["assessments"][0]["symmetry_pct"] == -18.0
+    assert told_["units"] == {KEY: "N m"}
     assert not shown.one_patient(seen([]), "acme/p404")["known"]
 
 

@@ -316,12 +316,13 @@ function exerciseCard(name, one, limits) {
   const of = (rows) => rows.filter((row) => `${row.exercise} ${row.side}` === name).reverse();
   const sessions = of(one.sessions), assessed = of(one.assessments), now = assessed.at(-1);
   const [exercise, side] = name.split(" ");
+  const unit = one.units[sessions.at(-1)?.machine];
   const si = now?.symmetry_pct ?? sessions.at(-1)?.symmetry_pct ?? null;
   return h("section", { class: "card half", "data-key": name },
     h("h2", {}, words(exercise), side === "both" ? null : h("span", { class: "muted" }, ` ${side} side`)),
     h("dl", { class: "numbers wide" },
-      h("div", {}, h("dt", {}, "Load"), h("dd", {}, num(now?.load_N ?? sessions.at(-1)?.load_N), h("span", { class: "note" }, proposal(now))),
-        spark(sessions.map((row) => row.load_N), { label: "Load" })),
+      h("div", {}, h("dt", {}, "Load"), h("dd", {}, num(now?.load_N ?? sessions.at(-1)?.load_N, unit), h("span", { class: "note" }, proposal(now, unit))),
+        spark(sessions.map((row) => row.load_N), { label: "Load", unit })),
       h("div", {}, h("dt", {}, "Strength, against the own baseline"), h("dd", {}, strength(now), h("span", { class: "note" }, change(now))),
         spark(assessed.map((row) => row.strength_pct), { label: "Strength", unit: "%" })),
       h("div", {}, h("dt", {}, "Largest pain in a session"), h("dd", {}, sessions.at(-1)?.pain_max ?? "–", h("small", {}, " of 10")),
@@ -332,8 +333,8 @@ function exerciseCard(name, one, limits) {
       now?.extension_flexion ? h("div", {}, h("dt", {}, "Back against front"), h("dd", {}, num(now.extension_flexion), h("span", { class: "note" }, "extension over flexion torque"))) : null));
 }
 
-function proposal(now) {
-  return now?.proposed_N ? `model proposes ${num(now.proposed_N[0])} (${num(now.proposed_N[1])} to ${num(now.proposed_N[2])})` : "no proposal of the model";
+function proposal(now, unit) {
+  return now?.proposed_N ? `model proposes ${num(now.proposed_N[0], unit)} (${num(now.proposed_N[1])} to ${num(now.proposed_N[2])})` : "no proposal of the model";
 }
 
 function strength(now) {
@@ -353,8 +354,8 @@ function sessionTable(one, now) {
       h("td", { class: "nowrap" }, clock(row.at_ms, now)),
       h("td", {}, h("a", { href: machineLink(row.machine) }, short(row.machine))),
       h("td", {}, `${words(row.exercise)}${row.side === "both" ? "" : `, ${row.side}`}`),
-      h("td", { class: "n" }, num(row.load_N)), h("td", { class: "n" }, row.sets), h("td", { class: "n nowrap" }, `${row.valid_reps}${row.target ? ` of ${row.target}` : ""}`),
-      h("td", { class: "n nowrap" }, pct(row.loss_pct)), h("td", { class: "n" }, num(row.peak_force)), h("td", { class: "n nowrap" }, pain(row)), h("td", { class: "n" }, row.rpe_max ?? "–"),
+      h("td", { class: "n nowrap" }, num(row.load_N, one.units[row.machine])), h("td", { class: "n" }, row.sets), h("td", { class: "n nowrap" }, `${row.valid_reps}${row.target ? ` of ${row.target}` : ""}`),
+      h("td", { class: "n nowrap" }, pct(row.loss_pct)), h("td", { class: "n nowrap" }, num(row.peak_force, one.units[row.machine])), h("td", { class: "n nowrap" }, pain(row)), h("td", { class: "n" }, row.rpe_max ?? "–"),
       h("td", {}, [row.rules.replaceAll("_", " "), row.incomplete ? "messages were lost" : "", row.ended_by === "done" ? "" : `ended: ${words(row.ended_by).toLowerCase()}`].filter(Boolean).join("; "))))));
 }
 
