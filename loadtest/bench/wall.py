@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -111,7 +111,7 @@ async def _scene(rounds: int, bridges: Sequence[str], firewall: bool) -> Mapping
         return await _figures(victims, places, windows)
 
 
-async def _victim(stops: AsyncExitStack, broker: Walled, secrets: Secrets, name: str) -> Victim:
+async def _victim(stops: AsyncExitStack, broker: Walled, secrets: Secrets, name: str) -> Victim[Any]:
     connect = wiring.connect(Settings.read(_outside(broker, secrets, name)), name.replace("/", "."))
     return Victim(name, await stops.enter_async_context(await connect()))
 
@@ -161,7 +161,7 @@ def _firewall(broker: Walled) -> Iterator[None]:
         subprocess.run([nft, "delete", *table.split()], check=True, timeout=10.0)
 
 
-async def _phase(victims: Sequence[Victim], name: str) -> tuple[int, int]:
+async def _phase(victims: Sequence[Victim[Any]], name: str) -> tuple[int, int]:
     """Let it count for a while; return from when to when, in ms since 1970."""
     start_ms = wiring.wall_clock_ms()
     for victim in victims:
@@ -172,7 +172,7 @@ async def _phase(victims: Sequence[Victim], name: str) -> tuple[int, int]:
     return start_ms, wiring.wall_clock_ms()
 
 
-async def _until_all_came(victims: Sequence[Victim], places: Sequence[Path]) -> None:
+async def _until_all_came(victims: Sequence[Victim[Any]], places: Sequence[Path]) -> None:
     said, until_s = sum(victim.beats for victim in victims), time.monotonic() + SETTLE_S
     while time.monotonic() < until_s:
         if not any(victim.unanswered for victim in victims) and len(await _said(places, Heartbeat)) >= said:
@@ -181,7 +181,7 @@ async def _until_all_came(victims: Sequence[Victim], places: Sequence[Path]) -> 
 
 
 async def _figures(
-    victims: Sequence[Victim], places: Sequence[Path], windows: Sequence[tuple[int, int]]
+    victims: Sequence[Victim[Any]], places: Sequence[Path], windows: Sequence[tuple[int, int]]
 ) -> Mapping[str, float]:
     heard = await _said(places, Heartbeat)
     different = len({(machine, beat.seq) for machine, _, beat in heard})
