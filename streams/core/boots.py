@@ -160,6 +160,8 @@ def _too_late(turn: Turn, heard: Heard) -> None:
             visit.diary(turn, heard, message, is_late=True)
         case Heartbeat():
             return
+        case ClinicianEdited(by=by):  # a newer one may be in force: who wrote it has to look
+            turn.notice(heard.id, "late", f"an edit by {by} came after it was given up, and is not in force", "alarm")
         case message:
             if isinstance(message, SessionStarted):
                 visit.pain_at_start(turn, heard, message)

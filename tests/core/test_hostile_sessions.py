@@ -428,6 +428,15 @@ def test_a_clear_screening_that_comes_too_late_allows_nothing() -> None:
     assert (facts(said, PatientScreened), names(said)[-1]) == ([], "late")
 
 
+def test_an_edit_that_comes_too_late_is_an_alarm_for_it_is_not_in_force() -> None:
+    machine = Machine()
+    late = machine.say(ClinicianEdited, **BY, load_cap_N=200.0)
+    beats: list[Any] = [machine.say(Heartbeat) for _ in range(3)]
+    _, said = run(records([*beats, late]))
+    last = metrics(said, Notice)[-1]
+    assert (last.name, last.severity, facts(said, PlanEdited)) == ("late", "alarm", [])
+
+
 def test_who_is_cleared_after_a_red_flag_of_an_earlier_boot_is_cleared() -> None:
     #  b1   0, then nothing   100 red flag: comes late, STOP
     #  b2                     0 beat                           1 released   2 clear
