@@ -1,4 +1,4 @@
-"""Link: what a simulated machine needs of an MQTT connection; whoever starts a fleet hands in what makes them."""
+"""Link: what simulated machines need of an MQTT connection; whoever starts them hands in what makes it."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
@@ -8,11 +8,31 @@ class Message(Protocol):
     """A message as the broker delivers it."""
 
     @property
+    def topic(self) -> str:
+        """Where it was published."""
+
+    @property
     def payload(self) -> bytes:
         """What was published."""
 
 
 M = TypeVar("M", bound=Message)
+
+
+class Connection(Protocol[M]):
+    """A connection on which somebody listens, and says a little."""
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        """Subscribe with QoS 1."""
+
+    async def publish(self, topic: str, payload: bytes) -> bool:
+        """Publish with QoS 1 and return when the broker has it."""
+
+    async def receive(self, limit: int) -> Sequence[M]:
+        """Return what has come, at least one and at most `limit` messages."""
+
+    def ack(self, batch: Sequence[M]) -> None:
+        """Acknowledge what was received."""
 
 
 class Link(Protocol[M]):

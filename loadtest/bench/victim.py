@@ -6,8 +6,9 @@ What it says in a phase that has a name counts under that name; what it says bet
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
+from loadtest.link import Connection, M
 from streams.core import codec
 from streams.core.danger import RULE
 from streams.core.telemetry import ButtonPressed, Heartbeat
@@ -15,33 +16,6 @@ from streams.core.topics import mqtt_topic
 
 PERIOD_S = 0.100_37
 """Between two heartbeats, in s, and between two presses, which come in the middle; no multiple of the ms of a stamp."""
-
-
-class Message(Protocol):
-    """A command as the broker delivers it."""
-
-    @property
-    def payload(self) -> bytes:
-        """What it says."""
-
-
-M = TypeVar("M", bound=Message)
-
-
-class Connection(Protocol[M]):
-    """The connection of a machine."""
-
-    async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1."""
-
-    async def publish(self, topic: str, payload: bytes) -> bool:
-        """Publish with QoS 1 and return when the broker has it."""
-
-    async def receive(self, limit: int) -> Sequence[M]:
-        """Return what has come, at least one and at most `limit` messages."""
-
-    def ack(self, batch: Sequence[M]) -> None:
-        """Acknowledge what was received."""
 
 
 class Victim(Generic[M]):

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 import msgspec
 
 from loadtest.bench.end_to_end import percentile
+from loadtest.link import Connection, M
 from streams.core import codec
 from streams.core.telemetry import ButtonPressed
 from streams.core.topics import mqtt_topic, parse_mqtt
@@ -25,33 +26,6 @@ class Presses(msgspec.Struct, frozen=True):
     p50_ms: float | None = None
     p99_ms: float | None = None
     max_ms: float | None = None
-
-
-class Message(Protocol):
-    """A command as the broker delivers it."""
-
-    @property
-    def topic(self) -> str:
-        """Whose it is."""
-
-
-M = TypeVar("M", bound=Message)
-
-
-class Connection(Protocol[M]):
-    """The connection of all these machines."""
-
-    async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1."""
-
-    async def publish(self, topic: str, payload: bytes) -> bool:
-        """Publish with QoS 1 and return when the broker has it."""
-
-    async def receive(self, limit: int) -> Sequence[M]:
-        """Return what has come, at least one and at most `limit` messages."""
-
-    def ack(self, batch: Sequence[M]) -> None:
-        """Acknowledge what was received."""
 
 
 class Buttons(Generic[M]):

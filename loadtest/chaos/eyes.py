@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import msgspec
 
 from loadtest.chaos.ground import Ground
 from loadtest.chaos.lags import Lag, lags
 from loadtest.chaos.worker import peak, private
+from loadtest.link import Connection, M
 from streams.core.errors import Busy
 from streams.core.records import header
 from streams.core.topics import TELEMETRY
@@ -22,30 +22,6 @@ DROPPED = "$SYS/broker/publish/messages/dropped"
 
 CAUGHT_UP_S = 1.0
 """Who is behind by no more than what arrives in this time, in s, has caught up."""
-
-
-class Message(Protocol):
-    """A message of the broker."""
-
-    @property
-    def payload(self) -> bytes:
-        """What it says."""
-
-
-M = TypeVar("M", bound=Message)
-
-
-class Connection(Protocol[M]):
-    """A connection to the broker."""
-
-    async def subscribe(self, filters: Sequence[str]) -> None:
-        """Subscribe with QoS 1."""
-
-    async def receive(self, limit: int) -> Sequence[M]:
-        """Return what has come, at least one and at most `limit` messages."""
-
-    def ack(self, batch: Sequence[M]) -> None:
-        """Acknowledge what was received."""
 
 
 class Moment(msgspec.Struct, frozen=True):
