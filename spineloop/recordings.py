@@ -98,6 +98,11 @@ def analyse(
     else:
         console = Console()
         (console if console.is_terminal else Console(width=TABLE_WIDTH)).print(tables.table(analysis))
+    _write(analysis, cuts, out, picture)
+
+
+def _write(analysis: Analysis, cuts: Cuts, out: Path | None, picture: Path | None) -> None:
+    """Write the table and the picture, each if it is wanted."""
     try:
         if out is not None:
             with whole_file(out) as unfinished:
