@@ -91,6 +91,12 @@ class Loop:
         self.heard.append((message.topic, command))
         return command
 
+    async def counted(self, stops: int) -> None:
+        """Wait until so many are counted: a machine may hear STOP before the reflex hears that the broker has it."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.meters.totals["spineloop_reflex_stops_total"] < stops:
+                await asyncio.sleep(0.01)
+
 
 @asynccontextmanager
 async def reflex_on(broker: Server, **chosen: str) -> AsyncIterator[Loop]:
@@ -116,6 +122,7 @@ async def test_a_stop_button_is_answered_with_stop_and_its_trace_while_there_is_
     async with reflex_on(broker) as loop:
         await loop.say(pressed)
         stop = await loop.hear()
+        await loop.counted(1)
     assert (stop.action, stop.cause) == ("stop", codec.message_id(MACHINE, pressed))
     assert [topic for topic, _ in loop.heard] == [mqtt_topic(MACHINE, "command")]
     assert loop.traces == [TRACE[1]]
