@@ -79,21 +79,23 @@ class Clinic:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear the machines until the block ends."""
-        hearing = asyncio.create_task(self._hear())
-        await asyncio.sleep(0.1)
+        subscribed = asyncio.Event()
+        hearing = asyncio.create_task(self._hear(subscribed))
+        await asyncio.wait_for(subscribed.wait(), DEADLINE_S)
         try:
             yield
         finally:
             hearing.cancel()
             await asyncio.wait({hearing})
 
-    async def _hear(self) -> None:
+    async def _hear(self, subscribed: asyncio.Event) -> None:
         while True:
             try:
                 async with await connect(
                     self.url, client_id=f"{self.tenant}-ear", session_expiry_s=3_600, receive_maximum=2_000
                 ) as ear:
                     await ear.subscribe([f"spineloop/v1/{self.tenant}/+/+/+"])
+                    subscribed.set()
                     while True:
                         batch = await ear.receive(100)
                         for message in batch:
