@@ -98,22 +98,23 @@ class Clinic:
                     subscribed.set()
                     while True:
                         batch = await ear.receive(100)
-                        for message in batch:
-                            await self._note(ear, message)
-                        ear.ack(batch)
+                        answers = [answer for message in batch if (answer := self._note(message))]
+                        ear.ack(batch)  # before we publish: with its window full, iotcore answers nothing
+                        for answer in answers:
+                            await ear.publish(mqtt_topic(answer.machine, "command"), codec.encode(answer, "json"))
             except Busy:
                 await asyncio.sleep(0.02)
 
-    async def _note(self, ear: Connection, message: Heard) -> None:
+    def _note(self, message: Heard) -> Command | None:
         topic = parse_mqtt(message.topic)
         if topic.stream == "command":
-            return
+            return None
         said = codec.decode_up(topic, message.payload)
         self.heard[topic.machine].append(said)
         self.bytes[topic.machine].append(message.payload)
         if self.answer_with is not None and isinstance(said, Rep):
-            command = a_command(topic.machine, said, self.answer_with)
-            await ear.publish(mqtt_topic(topic.machine, "command"), codec.encode(command, "json"))
+            return a_command(topic.machine, said, self.answer_with)
+        return None
 
     def ids(self) -> Counter[str]:
         """Count the messages with a place in their boot by id."""
