@@ -346,7 +346,7 @@ class Machine:
                 self._farewell()
             elif visit.mode is not self._visit.mode:
                 self._turn_to(visit, after_s=0.3)
-        elif self._finishing:
+        elif self._finishing and self._phase is not Phase.BOOT:  # who has not come online can't leave
             self._then(Phase.SHUT_DOWN, 0.0)
         elif self._phase is Phase.ARRIVE:
             self._then(Phase.LOCKED, self._habits.release_after_s)

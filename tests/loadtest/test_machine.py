@@ -449,6 +449,16 @@ def test_a_machine_that_is_asked_to_finish_says_goodbye_properly(moment: type[Te
     assert machine.step().message is None
 
 
+def test_a_machine_that_loses_power_while_it_finishes_comes_online_before_it_goes() -> None:
+    machine = a_machine()
+    until(machine, told.Rep)
+    machine.finish()
+    machine.reboot()
+    online, offline = words(machine)
+    assert (type(online), type(offline)) == (told.Online, told.Offline)
+    assert online.boot_id == offline.boot_id
+
+
 def test_a_reboot_starts_a_new_sequence_in_a_new_boot() -> None:
     machine = a_machine()
     before = until(machine, told.Rep)
