@@ -221,6 +221,13 @@ def test_every_service_that_stays_is_restarted_and_has_a_health_check(services: 
     assert all(f"http://127.0.0.1:{METRICS_PORT}/readyz" in services[role]["healthcheck"]["test"][-1] for role in ROLES)
 
 
+@pytest.mark.parametrize("name", sorted(ROLES | {"mosquitto"}))
+def test_who_takes_connections_has_files_for_them_whatever_the_engine_gives(
+    services: Mapping[str, Any], name: str
+) -> None:
+    assert services[name]["ulimits"] == {"nofile": 8192}
+
+
 def test_a_role_waits_for_the_topics_and_for_the_servers_it_talks_to(services: Mapping[str, Any]) -> None:
     def awaited(role: str) -> dict[str, str]:
         return {name: state["condition"] for name, state in services[role]["depends_on"].items()}
