@@ -1,9 +1,11 @@
-"""Doctor: who is well is called well, however much is kept there."""
+"""Doctor: who is well is called well, however much is kept there; who is not there is not made by asking."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -12,10 +14,13 @@ from aiohttp.test_utils import TestServer
 from adaptors.influx_history import InfluxAddress
 from adaptors.points import Point
 from adaptors.sqlite_history import open_sqlite_history
+from adaptors.sqlite_log import open_sqlite_log
 from loadtest.native import free_port
 from spineloop import doctor, wiring
 from spineloop.doctor import Finding
+from spineloop.embedded import PARTITIONS
 from spineloop.settings import Settings
+from tests.shell.spoken import Spineloop
 
 HOUR_NS = 3_600 * 10**9
 
@@ -64,7 +69,62 @@ def rep(t_ns: int) -> Point:
 
 async def history_of(url: str) -> Finding:
     """Examine a stack of which the history alone is there."""
+    return await found_of("history", history_url=url)
+
+
+async def log_of(folder: Path, partitions: int = PARTITIONS) -> Finding:
+    """Examine a stack of which an embedded log alone may be there."""
+    return await found_of("log", log_url=f"sqlite://{folder}", partitions=partitions)
+
+
+async def found_of(component: str, **there: Any) -> Finding:
     away = f"127.0.0.1:{free_port()}"
-    settings = Settings(history_url=url, mqtt_url=f"mqtt://{away}", log_url=f"kafka://{away}")
-    (found,) = [one for one in await doctor.examine(settings) if one.component == "history"]
+    told = {"history_url": f"http://{away}", "mqtt_url": f"mqtt://{away}", "log_url": f"kafka://{away}"} | there
+    (found,) = [one for one in await doctor.examine(Settings(**told)) if one.component == component]
     return found
+
+
+# --- log and history in a file ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mistyped", "."], ids=["no folder", "empty folder"])
+def test_what_is_not_there_is_not_well_and_is_not_made(spineloop: Spineloop, tmp_path: Path, name: str) -> None:
+    folder, away = tmp_path / name, f"127.0.0.1:{free_port()}"
+    url = f"sqlite://{folder}"
+    said = spineloop(
+        "doctor",
+        "--json",
+        SPINELOOP_MQTT_URL=f"mqtt://{away}",
+        SPINELOOP_LOG_URL=url,
+        SPINELOOP_HISTORY_URL=url,
+    )
+    assert said.code == 1
+    findings = {one["component"]: one for one in said.told}
+    assert [findings[name]["is_well"] for name in ("log", "history")] == [False, False]
+    assert findings["log"]["found"] == f"{url}: no log at {folder / 'log.db'}"
+    assert findings["history"]["found"] == f"{url}: no history at {folder / 'history.db'}"
+    for component in ("log", "history"):
+        assert findings[component]["mend"].startswith(f"`spineloop serve --data {folder}` makes one")
+        assert f"set SPINELOOP_{component.upper()}_URL" in findings[component]["mend"]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_log_in_a_file_is_well_and_stays_as_it_is(tmp_path: Path) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS):
+        assert (await log_of(tmp_path)).is_well  # while somebody writes
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}  # noqa: ASYNC240 - a test
+    found = await log_of(tmp_path)
+    assert (found.is_well, found.found) == (True, f"sqlite://{tmp_path}: a log with {PARTITIONS} partitions")
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before  # noqa: ASYNC240
+
+
+async def test_a_log_in_a_file_that_no_role_could_open_is_not_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS):
+        pass
+    found = await log_of(tmp_path, PARTITIONS + 1)
+    assert not found.is_well
+    assert found.found.endswith(f": it has {PARTITIONS} partitions, and SPINELOOP_PARTITIONS is {PARTITIONS + 1}")
+    monkeypatch.setattr(os, "access", lambda place, _: place == tmp_path)  # root may write everywhere
+    assert (await log_of(tmp_path)).found == f"sqlite://{tmp_path}: {tmp_path / 'log.db'} can't be written to"
