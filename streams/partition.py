@@ -124,9 +124,26 @@ class Partition:
         self._expected = self._state.position
         return self._state.position
 
+    async def _bounds(self, topic: str) -> tuple[int, int]:
+        """Return the earliest and the next offset of a topic's partition.
+
+        Raises BrokenPromise if the topic has got it since the log was opened: whoever counts anew would choose another
+        partition for most keys, and find no states there.
+        """
+        bounds = await self._log.bounds(topic)
+        if self._number not in bounds:
+            raise BrokenPromise(
+                f"{self._stage.name}: {self._stage.topic} has a partition {self._number} now, where {topic} had"
+                f" {len(bounds)} in all: the number of partitions of a topic can't be changed. Stop every role, bring"
+                f" back a copy of the log, or delete {self._stage.topic} and {self._stage.state_topic}, make them anew"
+                f" with SPINELOOP_PARTITIONS={len(bounds)} (`spineloop topics create`) and start again without what"
+                " they held"
+            )
+        return bounds[self._number]
+
     async def _read_state(self) -> None:
         topic, number = self._stage.state_topic, self._number
-        first, end = (await self._log.bounds(topic))[number]
+        first, end = await self._bounds(topic)
         if end - first > REWRITE_RECORDS:
             async for records in self._log.read(topic, number, end - 1, end):
                 first = max(first, found_since(records[-1]))
@@ -149,7 +166,7 @@ class Partition:
 
     async def _log_goes_on(self) -> bool:
         topic, number, position = self._stage.topic, self._number, self._state.position
-        first, end = (await self._log.bounds(topic))[number]
+        first, end = await self._bounds(topic)
         if position > end or self._state.last_ms is None or position <= first:  # too old to be there any more
             return position <= end
         last = [record async for some in self._log.read(topic, number, position - 1, position) for record in some]

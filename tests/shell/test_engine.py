@@ -979,6 +979,49 @@ async def test_a_log_that_is_made_anew_while_an_engine_reads_it_ends_the_process
         assert len(await everything(log, METRIC)) == len(INPUT)
 
 
+class Grown(Brittle):
+    """A log that gives a partition more than it knows, as Kafka does when a topic has got one while we read."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        super().__init__(log)
+        self.has_grown = False
+        self._join = log.subscribe
+        self.subscribe = self._subscribe  # type: ignore[assignment]
+
+    @asynccontextmanager
+    async def _subscribe(self, topic: str, group: str, listener: Engine) -> AsyncIterator[Any]:
+        async with self._join(topic, group, listener) as subscription:
+            poll = subscription.poll
+
+            async def polled(max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
+                if self.has_grown:
+                    await listener.assigned([PARTITIONS])
+                return await poll(max_records, timeout_s)
+
+            subscription.poll = polled  # type: ignore[method-assign]
+            yield subscription
+
+
+async def test_a_topic_that_gets_a_partition_more_while_an_engine_reads_it_ends_the_process_and_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log = Grown(real)
+        await log.append(INPUT)
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(asyncio.Event()))
+        await until(lambda: is_covered(log))
+        log.has_grown = True
+        with pytest.raises(ExceptionGroup) as failed:
+            async with asyncio.timeout(20):
+                await running
+        (error,) = failed.value.exceptions
+        assert isinstance(error, BrokenPromise)
+        found = f"tally: {TELEMETRY} has a partition {PARTITIONS} now, where {CONTROLLER_STATE} had {PARTITIONS} in all"
+        assert str(error).startswith(found)
+        assert f"with SPINELOOP_PARTITIONS={PARTITIONS} " in str(error)
+        assert "\n" not in str(error)
+
+
 async def test_states_go_on_with_a_log_whose_records_were_erased_or_are_too_old_to_be_there(
     log: Brittle, tmp_path: Path
 ) -> None:
