@@ -6,7 +6,7 @@ loopback host (against names that are turned to 127.0.0.1), and one that acts or
 
 import hashlib
 import hmac
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
@@ -17,7 +17,10 @@ MIN_TOKEN = 16
 
 MAX_FAILURES = 10
 FAILURES_S = 60.0
-"""So many wrong tokens in so many seconds, then none is looked at for a while."""
+"""So many wrong tokens in so many seconds from an address, then none from there is looked at for a while."""
+
+MAX_ADDRESSES = 1_024
+"""Of so many that told wrong tokens we remember when; then the one that was quiet for longest is forgotten."""
 
 IDLE_S = 75.0
 """A connection on which nothing is asked for so long is closed, in s: who has no token must not hold all of a process's
@@ -55,7 +58,7 @@ class Guard:
         self._token = token.encode()
         self._cookie = hmac.new(self._token, b"spineloop operator page", hashlib.sha256).hexdigest()
         self._now_s = now_s
-        self._failures: deque[float] = deque(maxlen=MAX_FAILURES)
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
     @property
     def asks(self) -> bool:
@@ -76,28 +79,34 @@ class Guard:
         origin = headers.get("Origin")
         return origin is None or _place(origin).netloc == headers.get("Host")
 
-    def lets_in(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> bool:
-        """Tell whether the request may see and do what the page offers."""
+    def lets_in(self, headers: Mapping[str, str], cookies: Mapping[str, str], address: str = "") -> bool:
+        """Tell whether the request, which comes from an address, may see and do what the page offers."""
         if not self.asks:
             return True
         if hmac.compare_digest(cookies.get(COOKIE, "").encode(errors="surrogateescape"), self._cookie.encode()):
             return True
         kind, _, told = headers.get("Authorization", "").partition(" ")
-        return kind.lower() == "bearer" and self.knows(told)
+        return kind.lower() == "bearer" and self.knows(told, address)
 
-    def knows(self, told: str) -> bool:
-        """Compare a token in a time that doesn't depend on it; after too many wrong ones, none is right for a while."""
-        if self.is_tired:
+    def knows(self, told: str, address: str = "") -> bool:
+        """Compare a token in a time that doesn't depend on it.
+
+        After too many wrong ones from an address, none from there is right for a while. Others are not kept out by it.
+        """
+        if self.is_tired_of(address):
             return False
         is_right = self.asks and hmac.compare_digest(told.encode(errors="surrogateescape"), self._token)
         if not is_right:
-            self._failures.append(self._now_s())
+            self._failures.setdefault(address, deque(maxlen=MAX_FAILURES)).append(self._now_s())
+            self._failures.move_to_end(address)
+            if len(self._failures) > MAX_ADDRESSES:
+                self._failures.popitem(last=False)
         return is_right
 
-    @property
-    def is_tired(self) -> bool:
-        """Whether too many wrong tokens were told lately."""
-        return len(self._failures) == MAX_FAILURES and self._now_s() - self._failures[0] < FAILURES_S
+    def is_tired_of(self, address: str) -> bool:
+        """Tell whether too many wrong tokens came from there lately."""
+        failures = self._failures.get(address)
+        return failures is not None and len(failures) == MAX_FAILURES and self._now_s() - failures[0] < FAILURES_S
 
 
 def _place(url: str) -> SplitResult:

@@ -194,7 +194,7 @@ class Page:
             answer: web.StreamResponse = _told(403, "this page is only for this machine itself")
         elif acts and not self._guard.is_from_here(request.headers):
             answer = _told(403, "only the page itself may do this")
-        elif not is_open and not self._guard.lets_in(request.headers, request.cookies):
+        elif not is_open and not self._guard.lets_in(request.headers, request.cookies, request.remote or ""):
             answer = _told(401, "the token is missing or wrong")
         else:
             try:
@@ -213,16 +213,17 @@ class Page:
         return web.Response(body=body, content_type=KINDS[Path(name).suffix], charset="utf-8")
 
     async def _me(self, request: web.Request) -> web.Response:
-        is_in = self._guard.lets_in(request.headers, request.cookies)
+        is_in = self._guard.lets_in(request.headers, request.cookies, request.remote or "")
         return _json({"signed_in": is_in, "asks": self._guard.asks})
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         told = await _body(request, SignIn)
         if not isinstance(told, SignIn):
             return told
-        if self._guard.is_tired:
+        address = request.remote or ""
+        if self._guard.is_tired_of(address):
             return _told(429, f"too many wrong tokens: try again in {FAILURES_S:.0f} s")
-        if not self._guard.knows(told.token):
+        if not self._guard.knows(told.token, address):
             return _told(401, "the token is wrong")
         answer = _json({"signed_in": True})
         secure = request.secure or request.headers.get("X-Forwarded-Proto") == "https"

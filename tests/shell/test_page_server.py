@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from dashboards.live.feed import Listener, Subscription
-from dashboards.live.guard import COOKIE, MAX_FAILURES, Guard
+from dashboards.live.guard import COOKIE, MAX_ADDRESSES, MAX_FAILURES, Guard
 from dashboards.live.server import HEADERS, STATIC, Page, PageSettings
 from spineloop.settings import Settings, WrongSetting
 from streams.core import codec, policy
@@ -432,6 +432,22 @@ def test_a_guard_forgets_wrong_tokens_in_time() -> None:
     assert not guard.knows(TOKEN)
     at_s[0] = 61.0
     assert guard.knows(TOKEN)
+
+
+def test_who_tells_wrong_tokens_keeps_nobody_at_another_address_out() -> None:
+    guard = Guard(TOKEN, lambda: 0.0)
+    assert not any(guard.knows("wrong", "10.0.0.66") for _ in range(MAX_FAILURES))
+    assert not guard.knows(TOKEN, "10.0.0.66")
+    assert guard.knows(TOKEN, "10.0.0.1")
+    assert guard.lets_in({"Authorization": f"Bearer {TOKEN}"}, {}, "10.0.0.2")
+
+
+def test_a_guard_remembers_the_wrong_tokens_of_so_many_addresses_and_forgets_the_quietest() -> None:
+    guard = Guard(TOKEN, lambda: 0.0)
+    for number in range(MAX_ADDRESSES + 1):
+        for _ in range(MAX_FAILURES):
+            guard.knows("wrong", f"{number}")
+    assert [guard.is_tired_of(f"{number}") for number in (0, 1, MAX_ADDRESSES)] == [False, True, True]
 
 
 def test_a_token_that_is_no_text_is_a_wrong_one() -> None:
