@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dashboards.grafana.influxql import EACH_MACHINE, UID, table
+from dashboards.grafana.influxql import EACH_MACHINE, SILENT, SILENT_MIN, UID, table
 from dashboards.grafana.pipeline import MEMORY, METER
 from streams.core.meters import MeterName
 
@@ -78,12 +78,13 @@ ALERTS = (
     Alert(
         uid="machine-silent",
         title="Machine silent",
-        means="{{ $labels.site }}/{{ $labels.machine }} said that it is there, and has not been heard for 5 minutes.",
+        means="{{ $labels.site }}/{{ $labels.machine }} said that it is there, and has not been heard for "
+        f"{SILENT_MIN} minutes.",
         do="See whether the machine runs and has network. A machine that was switched off says so and is not silent.",
         asked=(
             Series(
                 query=f'SELECT COUNT("online") FROM {table("machine")} WHERE $timeFilter '
-                f"GROUP BY time(5m), {EACH_MACHINE} fill(0)",
+                f"GROUP BY time({SILENT}), {EACH_MACHINE} fill(0)",
                 since_s=6 * 3_600,
             ),
             Series(

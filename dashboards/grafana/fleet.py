@@ -1,7 +1,7 @@
 """Fleet: which machines are there, what they are doing, and where somebody is needed."""
 
 from dashboards.grafana.boards import Board, places
-from dashboards.grafana.influxql import EACH_MACHINE, MAX_SERIES, PLACE, Asked, table
+from dashboards.grafana.influxql import EACH_MACHINE, MAX_SERIES, PLACE, SILENT, SILENT_MIN, Asked, table
 from dashboards.grafana.panels import ALERT_WHEN_ANY, MODES, SEVERITIES, Shown
 
 TO_MACHINE = (
@@ -12,9 +12,6 @@ TO_MACHINE = (
 
 LINK = (("machine", "Look at this machine", TO_MACHINE),)
 
-NOW = "5m"
-"""A machine that runs tells of itself once a minute."""
-
 
 def _sum_of_last(name: str) -> Asked:
     last = f'SELECT LAST("{name}") AS "{name}" FROM {table("machine")} WHERE {PLACE} AND $timeFilter'
@@ -24,6 +21,26 @@ def _sum_of_last(name: str) -> Asked:
 def _count(measurement: str, field: str, where: str, alias: str) -> Asked:
     text = f'SELECT COUNT("{field}") FROM {table(measurement)} WHERE {where} AND {PLACE} AND $timeFilter'
     return Asked(text=text, alias=alias)
+
+
+def _doing() -> Asked:
+    """Ask what machines are doing, and for nothing where it is not known.
+
+    What a machine says counts for a while: how long in the past is up to the panel (`silent_min`), and the last word
+    counts until now, or the minutes that have just begun would be empty until it speaks. Whoever is offline says
+    nothing more, so what was said of it counts until it is back.
+    """
+    here = f"FROM {table('machine')} WHERE {PLACE} AND"
+    each = f"GROUP BY time($__interval), {EACH_MACHINE}"
+    mode = 'SELECT LAST("mode") AS "mode"'
+    lately = f"{mode} {here} time > now() - {SILENT} AND time <= now() {each} fill(previous)"
+    carried = f'{mode}, LAST("online") AS "online" {here} $timeFilter {each} fill(previous)'
+    offline = f'SELECT "mode" FROM ({carried}) WHERE "online" = 0'
+    return Asked(
+        text=f'SELECT LAST("mode") FROM {table("machine")}, ({lately}), ({offline}) WHERE {PLACE} AND $timeFilter '
+        f"{each} fill(null) SLIMIT {MAX_SERIES}",
+        alias="$tag_site/$tag_machine",
+    )
 
 
 SHOWN = (
@@ -37,7 +54,7 @@ SHOWN = (
         steps=((None, "red"), (1.0, "green")),
         width=4,
         height=4,
-        window=NOW,
+        window=SILENT,
         nothing="0",
     ),
     Shown(
@@ -50,7 +67,7 @@ SHOWN = (
         steps=((None, "blue"),),
         width=4,
         height=4,
-        window=NOW,
+        window=SILENT,
         nothing="0",
     ),
     Shown(
@@ -63,7 +80,7 @@ SHOWN = (
         steps=ALERT_WHEN_ANY,
         width=4,
         height=4,
-        window=NOW,
+        window=SILENT,
         nothing="0",
     ),
     Shown(
@@ -108,19 +125,16 @@ SHOWN = (
     Shown(
         title="What every machine is doing",
         kind="states",
-        means=f"Grey is offline, red locked, green lifting. At most {MAX_SERIES} machines: choose a site for others.",
+        means=f"Grey is offline, dark grey silent for more than {SILENT_MIN} minutes, red locked, green lifting. "
+        f"At most {MAX_SERIES} machines: choose a site for others.",
         red="the machine is locked by a STOP: send a clinician. Grey in the middle of green is a lost connection.",
         unit="string",
-        asked=(
-            Asked(
-                text=f'SELECT LAST("mode") FROM {table("machine")} WHERE {PLACE} AND $timeFilter '
-                f"GROUP BY time($__interval), {EACH_MACHINE} fill(previous) SLIMIT {MAX_SERIES}",
-                alias="$tag_site/$tag_machine",
-            ),
-        ),
+        asked=(_doing(),),
         steps=((None, "text"),),
         words=MODES,
-        every="1m",
+        every="2m",  # it is the most expensive query: as many points again cost as much again
+        silent_min=SILENT_MIN,
+        nothing="silent",
         width=24,
         height=12,
     ),

@@ -13,6 +13,11 @@ UID = "influx"
 MAX_SERIES = 100
 """Series of a panel with one line a machine: more can't be read, and the data source stops at 1,000."""
 
+SILENT_MIN = 5
+"""Minutes after which a machine that was not heard is silent; one that runs tells of itself once a minute."""
+
+SILENT = f"{SILENT_MIN}m"
+
 PLACE = '"tenant" =~ /^$tenant$/ AND "site" =~ /^$site$/ AND "machine" =~ /^$machine$/'
 """The machines that are chosen: one, several or all."""
 

@@ -34,6 +34,9 @@ MODES: Mapping[str, str] = {
     "locked": "red",
 }
 SEVERITIES: Mapping[str, str] = {"info": "blue", "warning": "orange", "alarm": "red"}
+SILENCE = "#4a4a4a"
+"""Colour of a stretch of a timeline in which nothing was heard: darker than offline, which is something that was."""
+
 OUTCOMES: Mapping[str, str] = {"applied": "green", "rejected": "orange", "expired": "red"}
 
 
@@ -69,6 +72,8 @@ class Shown:
         What a stat makes of its values: `lastNotNull`, `sum`.
     nothing : str
         What it shows when there is no value.
+    silent_min : int
+        Of a timeline: minutes without a value up to which the last one still counts.
     links : tuple of (str, str, str)
         Column, title and address.
     hidden : tuple of str
@@ -89,6 +94,7 @@ class Shown:
     every: str = ""
     total: str = "lastNotNull"
     nothing: str = ""
+    silent_min: int = 0
     links: tuple[tuple[str, str, str], ...] = ()
     hidden: tuple[str, ...] = ()
 
@@ -126,7 +132,7 @@ def _panel(shown: Shown) -> Panel:
     panel.thresholds(_thresholds(shown.steps))
     panel.targets([Ready(one) for one in shown.asked])
     if shown.words is not None:
-        panel.mappings([_words(shown.words)])
+        panel.mappings([_words(shown.words), *_silence(shown)])
     if shown.window:
         panel.time_from(shown.window)
     if shown.every:
@@ -152,6 +158,15 @@ def _words(colours: Mapping[str, str]) -> dashboard.ValueMap:
         for n, (word, colour) in enumerate(colours.items())
     }
     return dashboard.ValueMap(options=told)
+
+
+def _silence(shown: Shown) -> list[dashboard.SpecialValueMap]:
+    """Give a timeline a colour for where it has no value; Grafana leaves that out otherwise."""
+    if shown.kind != "states" or not shown.nothing:
+        return []
+    result = dashboard.ValueMappingResult(text=shown.nothing, color=SILENCE, index=len(shown.words or ()))
+    options = dashboard.DashboardSpecialValueMapOptions(match=dashboard.SpecialValueMatch.NULL, result=result)
+    return [dashboard.SpecialValueMap(options=options)]
 
 
 def _stat(shown: Shown) -> stat.Panel:
@@ -186,8 +201,12 @@ def _lines(shown: Shown) -> timeseries.Panel:
     return panel
 
 
-def _states(_: Shown) -> statetimeline.Panel:
-    return statetimeline.Panel().show_value(common.VisibilityMode.NEVER).merge_values(True).row_height(0.8)
+def _states(shown: Shown) -> statetimeline.Panel:
+    panel = statetimeline.Panel().show_value(common.VisibilityMode.NEVER).merge_values(True).row_height(0.8)
+    if shown.silent_min:
+        panel.span_nulls(60_000 * shown.silent_min + 1)  # in ms: values that are closer to each other are joined
+    # Grafana's default is a continuous scale, on which what has no value is never drawn
+    return panel.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
 
 
 def _table(shown: Shown) -> tables.Panel:

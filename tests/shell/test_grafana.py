@@ -120,6 +120,19 @@ def test_a_panel_has_a_unit_and_thresholds_and_asks_our_source(uid: str, panel: 
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"]) >= 1
 
 
+def test_a_machine_is_silent_for_the_timeline_when_it_is_for_the_alert_and_then_has_a_colour_of_its_own() -> None:
+    (panel,) = [panel for _, panel in PANELS if panel["type"] == "state-timeline"]
+    defaults = panel["fieldConfig"]["defaults"]
+    assert defaults["color"]["mode"] == "thresholds"  # else what has no value is not drawn, whatever its mapping says
+    words, silence = defaults["mappings"]
+    assert (silence["options"]["match"], silence["options"]["result"]["text"]) == ("null", "silent")
+    assert silence["options"]["result"]["color"] not in {one["color"] for one in words["options"].values()}
+    (alert,) = [one for one in alerts.ALERTS if one.uid == "machine-silent"]
+    (minutes,) = re.findall(r"GROUP BY time\((\d+)m\)", alert.asked[0].query)
+    assert defaults["custom"]["spanNulls"] - 1 == 60_000 * int(minutes)  # Grafana joins what is closer than that
+    assert f"time > now() - {minutes}m" in panel["targets"][0]["query"]
+
+
 def test_the_source_is_the_provisioned_one() -> None:
     path = builder.HERE / "provisioning/datasources/influx.yaml"
     (source,) = yaml.safe_load(path.read_text(encoding="utf-8"))["datasources"]
