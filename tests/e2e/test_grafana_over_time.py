@@ -13,6 +13,7 @@ from dashboards.grafana import builder
 from loadtest.grafana import Everything, interpolated, seconds
 from loadtest.native import influxdb
 from spineloop import wiring
+from tests.e2e.alerting import fires
 from tests.e2e.grafana_history import Filled
 
 pytestmark = pytest.mark.stack
@@ -137,3 +138,35 @@ async def test_a_machine_that_was_offline_and_came_back_can_fall_silent(influx: 
     modes = {50.0: "idle", 48.0: "offline"} | {float(ago): "idle" for ago in range(30, 23, -1)}
     await seen(told, "m1", modes, gone=[48.0])
     assert await told.doing("m1", 50, 40, 27, 18, 10, 0.1) == ["idle", "offline", "idle", "silent", "silent", "silent"]
+
+
+async def dropped(told: Told, counts: dict[str, dict[float, int]]) -> list[float]:
+    """Write by how many minutes ago each bridge was told which count; return what the panel makes of it."""
+    for instance, since in counts.items():
+        tags = {"role": told.place, "instance": instance, "name": "spineloop_broker_dropped_messages"}
+        await told.write("meter", tags, {ago: {"value": float(one)} for ago, one in since.items()})
+    series = await told.ask("Dropped by the broker", role=told.place)
+    return [row[1] for one in series for row in one["values"]]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_was_dropped_before_the_broker_started_again_is_not_dropped_anew(influx: str) -> None:
+    #  minutes ago   50   40   | 30   20
+    #  mosquitto     40   40   |  0    0     started again
+    assert await dropped(Told(influx), {"0": {50.0: 40, 40.0: 40, 30.0: 0, 20.0: 0}}) == [0.0]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_is_dropped_before_and_after_the_broker_started_again_is_added_up_once(influx: str) -> None:
+    #  minutes ago   50   40   | 30   20   10
+    #  mosquitto     40   45   |  0    2    2     5 and 2, told to two bridges
+    told = {50.0: 40, 40.0: 45, 30.0: 0, 20.0: 2, 10.0: 2}
+    assert await dropped(Told(influx), {"0": told, "1": {ago - 0.1: one for ago, one in told.items()}}) == [7.0]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_alert_is_not_called_by_a_broker_that_starts_again_and_is_by_what_that_drops(influx: str) -> None:
+    told = Told(influx)
+    await dropped(told, {"calm": {10.0: 40, 8.0: 40, 6.0: 0, 4.0: 0}, "drops": {10.0: 40, 8.0: 40, 6.0: 0, 4.0: 2}})
+    fired = {one["instance"] for one in await fires(Filled(influx, 0, 0), "broker-dropping", told.now_ms)}
+    assert fired & {"calm", "drops"} == {"drops"}

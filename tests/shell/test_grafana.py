@@ -183,6 +183,14 @@ def test_every_meter_that_is_asked_for_exists() -> None:
     assert len(asked) >= 12
 
 
+def test_what_the_broker_counts_is_asked_for_by_its_rises_or_as_it_is_for_the_broker_may_start_again() -> None:
+    asked = [query for query in every_query() if "spineloop_broker_dropped_messages" in query]
+    assert len(asked) >= 3
+    for query in asked:
+        assert "NON_NEGATIVE_DIFFERENCE(" in query or re.match(r'SELECT LAST\("value"\) FROM', query), query
+    assert not [query for query in every_query() if re.search(r"\b(SPREAD|(?<!NON_NEGATIVE_)DIFFERENCE)\(", query)]
+
+
 def test_an_alert_takes_the_mean_of_one_process_and_never_of_all_that_have_a_role() -> None:
     #  lag of four   0  0  0  4,000     mean 1,000: nobody is called
     #                         stuck     sum  4,000
