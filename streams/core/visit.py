@@ -375,7 +375,10 @@ def _is_outdated(turn: Turn, message: Screened) -> bool:
 
 
 def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
-    """Pass a clinician's bounds and targets on to the planner; a session that waits for its plan gets another one."""
+    """Pass a clinician's bounds and targets on to the planner; a session that waits for its plan gets another one.
+
+    One that strong pain or a symptom has ended gets none: the patient resumes in the next session (rule 1).
+    """
     turn.say(
         PlanEdited(
             id=heard.id,
@@ -399,9 +402,13 @@ def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
     session = turn.session
     if session is None or not session.waits:
         return
-    if (session.patient, session.exercise, session.side) == (message.patient, message.exercise, message.side):
-        acknowledgements.withdraw(turn, heard.id, session.id, "edited")
-        _ask_for_plan(turn, heard, message, session, message.patient)
+    if (session.patient, session.exercise, session.side) != (message.patient, message.exercise, message.side):
+        return
+    if session.over:
+        turn.notice(heard.id, "edit_for_next_session", f"by {message.by}, this session was ended")
+        return
+    acknowledgements.withdraw(turn, heard.id, session.id, "edited")
+    _ask_for_plan(turn, heard, message, session, message.patient)
 
 
 def released(turn: Turn, heard: Heard, message: Released) -> None:

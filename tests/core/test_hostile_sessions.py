@@ -745,6 +745,17 @@ def test_an_edit_while_the_plan_is_awaited_asks_for_another_one_and_the_old_one_
     assert "plan_too_late" in names(said)
 
 
+def test_an_edit_is_for_the_next_session_once_strong_pain_has_ended_the_one_that_waits() -> None:
+    machine = Machine()
+    state, _ = asked_and_planned(machine)
+    words = [machine.say(SymptomReported, pain_nrs=7), machine.say(ClinicianEdited, **BY, prescription=PRESCRIPTION)]
+    _, said = run(told(words), state)
+    assert [command.action for command in commands(said)] == ["end_exercise"]
+    assert len(facts(said, PlanEdited)) == 1
+    assert facts(said, PlanRequested) == []
+    assert "edit_for_next_session" in names(said)
+
+
 def test_an_edit_withdraws_the_plan_that_nobody_has_answered() -> None:
     machine = Machine()
     state, command = asked_and_planned(machine)
