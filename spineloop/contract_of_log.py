@@ -197,7 +197,7 @@ def _state(topic: str) -> Node:
 _WHY: Final[Mapping[str, str]] = {
     "topic": "The topic where it stood, or would have.",
     "connector.name": "Always spineloop.",
-    "stage": "Who could not understand it: ingest, controller, planner, history, downlink.",
+    "stage": "Who could not understand it: ingest, control, plan, history, downlink.",
     "exception.class.name": "`Malformed` if the sender is wrong, `Defect` if spineloop is.",
     "exception.message": "The reason as one word, a colon, and a sentence for a person.",
     "partition": "Where it stood, if it did.",

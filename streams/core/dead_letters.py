@@ -21,7 +21,7 @@ def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: 
     record : Record or NewRecord
         What could not be understood; key, value, headers and timestamp are kept.
     stage : str
-        Who could not: `ingest`, `controller`, `planner`, `history`, `downlink`.
+        Who could not: `ingest`, `control`, `plan`, `history`, `downlink`.
     reason, detail : str
         One word of the field, and a sentence for a person.
     trace : str

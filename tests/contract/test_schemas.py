@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
 
+from adaptors import downlink, history
 from ingest import bridge
 from ingest.arrival import MQTT_TOPIC, to_dead_letter, to_record
 from spineloop import contracts
@@ -31,6 +32,7 @@ from streams.core.dead_letters import dead_letter, reason_of
 from streams.core.errors import Malformed
 from streams.core.measure import FLAGS_IN_ORDER, INVALID_IN_ORDER
 from streams.core.outputs import to_records
+from streams.core.planning import Planner
 from streams.core.records import NewRecord, Record
 from streams.core.topics import LOG_TOPICS, METRIC, PATIENT, TELEMETRY, MachineTopic, Stream, parse_mqtt
 from tests.contract.messages import MACHINE, any_message
@@ -433,3 +435,10 @@ def test_a_dead_letter_has_the_headers_that_are_published(told: dict[str, Any]) 
         validator.validate(headers(letter))
     assert headers(from_ingest).keys() | headers(from_stage).keys() == known
     assert MQTT_TOPIC in headers(from_ingest)
+
+
+def test_the_stages_that_are_published_are_those_that_stand_in_dead_letters(told: dict[str, Any]) -> None:
+    published = told["components"]["messages"]["spineloop.dead-letter.v1.letter"]["headers"]["properties"]
+    from_ingest = headers(to_dead_letter(Message("spineloop/v1/A/b/c/rep", b"?"), Malformed("bad_topic", "no"), 5))
+    stages = (from_ingest["__connect.errors.stage"], Controller.name, Planner.name, history.STAGE, downlink.STAGE)
+    assert published["__connect.errors.stage"]["description"].endswith(f": {', '.join(stages)}.")
