@@ -64,7 +64,7 @@ _CAPABILITIES = Capabilities(
     travel_lo=0.0, travel_hi=0.75,
 )  # fmt: skip
 _COMMAND = Command(
-    command_id=f"{MACHINE}/boot-7/12/pain_reduce", machine=MACHINE, boot_id="boot-7", sequence=8, action="lower_load",
+    command_id=f"{MACHINE}/boot-7/12/pain_reduce", machine=MACHINE, boot_id="boot-7", sequence=96, action="lower_load",
     rule="pain_reduce", cause=f"{MACHINE}/boot-7/12", evidence=(Evidence(f"{MACHINE}/boot-7/12", "pain_nrs", 4),),
     changes=(Change(quantity="load_N", old=300.0, new=270.0, bound=20.0),), session=SESSION, set_number=1,
     policy="6f1d2c3b4a59", issued_ms=_AT_MS, expires_ms=_AT_MS + 30_000,
@@ -88,8 +88,8 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
     SetStarted(**_at(4), session=SESSION, set_number=1, load_N=300.0),
     SetEnded(**_at(13), session=SESSION, set_number=1, reps_done=8, rpe=6),
     SessionEnded(**_at(40), session=SESSION),
-    PrescriptionConfirmed(**_at(2), session=SESSION, command_id=f"{MACHINE}/boot-7/1/progress", by="patient"),
-    PrescriptionDeclined(**_at(2), session=SESSION, command_id=f"{MACHINE}/boot-7/1/progress", by="patient"),
+    PrescriptionConfirmed(**_at(2), session=SESSION, command_id=f"{MACHINE}/boot-7/1/prescribe", by="patient"),
+    PrescriptionDeclined(**_at(2), session=SESSION, command_id=f"{MACHINE}/boot-7/1/prescribe", by="patient"),
     SymptomReported(**_at(12), session=SESSION, pain_nrs=4, position=0.45),
     Screened(**_at(0), patient=PATIENT, outcome="clear", by="clinician-1"),
     ButtonPressed(**_at(14), button="stop"),
@@ -104,13 +104,13 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
     RepMeasured(
         **_RESULT, **_REP, id=f"{MACHINE}/boot-7/5", boot_id="boot-7", seq=5, patient=PATIENT, set_number=1,
         rep_number=1, load_N=300.0, valid=True, reasons=("partial_rom",),
-        values={"mean_velocity": 0.41, "rom_completeness_pct": 76.0}, undefined={"reps_left": "learning"},
+        values={"mean_velocity": 0.41, "rom_completeness_pct": 76.0}, undefined={"reps_left": "no_reference"},
         corrected=False,
     ),
     SetSummarised(
         **_RESULT, **_REP, id=f"{MACHINE}/boot-7/13/set", patient=PATIENT, set_number=1, load_N=300.0, reps=8,
         valid_reps=8, accepted_reps=7, target_reps=8, incomplete=False, rpe=6, ended_by="set_ended",
-        values={"velocity_loss_pct": 14.2}, undefined={"rom_decay_pct": "no_reference"}, corrected=False,
+        values={"velocity_loss_pct": 14.2}, undefined={"reference_dtw": "no_reference"}, corrected=False,
     ),
     SessionSummarised(
         **_RESULT, **_REP, id=f"{MACHINE}/boot-7/40/session", patient=PATIENT, prescription=_PRESCRIPTION,
@@ -145,7 +145,7 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
     PainReported(**_RESULT, id=f"{MACHINE}/boot-7/0", patient=PATIENT, felt="next_morning", pain_nrs=2),
     TroubleArose(
         **_RESULT, id=f"{MACHINE}/boot-7/9/pain_reduce/trouble", patient=PATIENT, session=SESSION, rule="pain_reduce",
-        exercise="lumbar_extension",
+        exercise="seated_row",
     ),
     OperatorAsked(machine=MACHINE, id="5f0c1d2e" * 4, by="Kim", reason="patient feels dizzy", action="stop"),
     PlanMade(boot_id="boot-7", command=_COMMAND, known=Known(origin="planner", now_ms=_AT_MS, boot_id="boot-7")),

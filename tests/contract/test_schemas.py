@@ -22,10 +22,11 @@ from ingest.arrival import MQTT_TOPIC, to_dead_letter, to_record
 from spineloop import contracts
 from spineloop.contract_of_log import IN_LOG
 from spineloop.contracts import PAGE, SCHEMAS, STREAMS
-from spineloop.pages import DOCS
+from spineloop.pages import DOCS, reasons
 from spineloop.schemas import BEYOND, schema
 from spineloop.specimens import SPECIMENS
 from streams.core import boots, codec, topics
+from streams.core.catalogue import METRICS, Level
 from streams.core.codec import KINDS, type_name
 from streams.core.controller import Controller
 from streams.core.dead_letters import dead_letter, reason_of
@@ -117,6 +118,23 @@ def test_the_example_of_a_type_is_allowed_and_understood(name: str) -> None:
     assert is_allowed(name, example)
     payload = json.dumps(example).encode().replace(b"acme/north/row-1", MACHINE.encode())
     assert why_refused(name, payload) is None
+
+
+LEVELS: Mapping[str, Level] = {
+    "rep_measured": "rep",
+    "set_summarised": "set",
+    "session_summarised": "session",
+    "patient_assessed": "patient",
+}
+
+
+@pytest.mark.parametrize("name", LEVELS)
+def test_the_example_of_a_result_has_metrics_and_reasons_of_the_catalogue(name: str) -> None:
+    (example,) = schema(name)["examples"]
+    known = {row.name: row for row in METRICS if row.level == LEVELS[name]}
+    assert set(example["values"]) <= known.keys()
+    for undefined, why in example["undefined"].items():
+        assert why in reasons(known[undefined]), undefined
 
 
 @ANY_TYPE
