@@ -47,6 +47,8 @@ SAID: Final[Mapping[Stream, str]] = {
     "id as correlation data; the payload repeats id and expiry.",
 }
 
+_CREDENTIAL: Final = "User name `tenant/site/machine`; password what `spineloop machines add` printed."
+
 _INFO: Final = f"""\
 Machines speak MQTT 5 with QoS 1 both ways, in JSON or MessagePack of one schema, at most {MAX_MESSAGE_BYTES} bytes a \
 message. Consumers read Kafka. The operations here are those of spineloop: a machine sends what spineloop receives.
@@ -70,7 +72,7 @@ def document() -> Node:
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
         "defaultContentType": JSON_TYPE.decode(),
-        "servers": {"machines": _broker(), "log": in_log.server()},
+        "servers": {"machines": _broker(), "clinic": _wall(), "log": in_log.server()},
         "channels": {
             **{stream: _stream(stream) for stream in STREAMS},
             **{topic: in_log.channel(topic) for topic in LOG_TOPICS},
@@ -85,6 +87,7 @@ def document() -> Node:
                 **in_log.messages(),
             },
             "messageTraits": in_log.traits(),
+            "securitySchemes": {"secret": {"type": "userPassword", "description": _CREDENTIAL}},
             "parameters": {
                 name: {"description": f"{means} Matches `{NAME_PATTERN}`."}
                 for name, means in (("tenant", "Whose it is."), ("site", "Where it stands."), ("machine", "Its name."))
@@ -99,7 +102,8 @@ def _broker() -> Node:
         "host": "{host}:1883",
         "protocol": "mqtt",
         "protocolVersion": "5.0",
-        "description": "The machines' broker: that of the clinic, or the embedded one, which speaks MQTT 5 only.",
+        "description": "A broker on loopback that asks nobody who he is: the one that `spineloop serve` brings along, "
+        "which speaks MQTT 5 only, or a mosquitto to try things.",
         "variables": {"host": {"default": "localhost"}},
         "bindings": {
             "mqtt": {
@@ -113,6 +117,12 @@ def _broker() -> Node:
     }
 
 
+def _wall() -> Node:
+    wall = {**_broker(), "host": "{host}:8883", "protocol": "secure-mqtt"}
+    wall["description"] = "A clinic's broker: TLS with the clinic's `ca.crt`. The user name is the client id as well."
+    return {**wall, "security": [ref("components", "securitySchemes", "secret")]}
+
+
 def _address(stream: Stream) -> str:
     return mqtt_topic("{tenant}/{site}/{machine}", stream)
 
@@ -121,7 +131,7 @@ def _stream(stream: Stream) -> Node:
     return {
         "address": _address(stream),
         "summary": SAID[stream],
-        "servers": [ref("servers", "machines")],
+        "servers": [ref("servers", "machines"), ref("servers", "clinic")],
         "parameters": {name: ref("components", "parameters", name) for name in ("tenant", "site", "machine")},
         "messages": {name: ref("components", "messages", name) for name in STREAMS[stream]},
     }
@@ -149,8 +159,9 @@ def _of_machine(stream: Stream) -> Node:
 def _expiry() -> Node:
     policy = Policy()
     means = (
-        f"Seconds left until `expires_ms`: from {policy.command_ttl_s:g} s for an adjustment and {policy.plan_ttl_s:g} "
-        "s for a prescription, unless the policy says otherwise. STOP has none."
+        f"Seconds left until `expires_ms`: from {policy.command_ttl_s:g} s for an adjustment, {policy.plan_ttl_s:g} s "
+        f"for a prescription and {60 * policy.resend_ttl_min:g} s for `resend`, unless the policy says otherwise. STOP "
+        "has none."
     )
     return {"type": "integer", "minimum": 1, "description": means}
 

@@ -24,7 +24,7 @@ NAME_PATTERN = f"^{NAME}{_END}"
 
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="Lower-case name, at most 63 characters.")]
 Token = Annotated[
-    str, Meta(pattern=f"^[A-Za-z0-9][A-Za-z0-9_.:-]{{0,63}}{_END}", description="Opaque id, 64 characters.")
+    str, Meta(pattern=f"^[A-Za-z0-9][A-Za-z0-9_.:-]{{0,63}}{_END}", description="Opaque id, at most 64 characters.")
 ]
 PatientKey = Annotated[
     str,

@@ -344,6 +344,20 @@ def test_every_message_has_its_channels_and_every_topic_is_one(told: dict[str, A
         assert parse_mqtt(address) == MachineTopic(MACHINE, stream)
 
 
+def test_a_machine_finds_the_port_that_a_clinics_broker_opens_and_what_it_asks_for(told: dict[str, Any]) -> None:
+    wall = (ROOT / "deploy" / "mosquitto" / "wall.conf").read_text(encoding="utf-8")
+    clinic = told["servers"]["clinic"]
+    _, _, port = clinic["host"].partition(":")
+    _, _, of_machines = wall.partition(f"\nlistener {port}\n")
+    assert "certfile" in of_machines
+    assert (clinic["protocol"], [one["$ref"] for one in clinic["security"]]) == (
+        "secure-mqtt",
+        ["#/components/securitySchemes/secret"],
+    )
+    for stream in STREAMS:
+        assert {"$ref": "#/servers/clinic"} in told["channels"][stream]["servers"]
+
+
 @pytest.mark.parametrize("name", [name for name in STREAMS if name != "command"])
 def test_what_a_channel_of_machines_lists_is_what_the_decoder_takes_there(name: Stream) -> None:
     for kind, specimen in SPECIMENS.items():
