@@ -12,7 +12,7 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 import numpy as np
 
-from streams.core import assessment, foresight, segmentation, set_metrics, signals, summaries
+from streams.core import assessment, foresight, plan_choice, segmentation, set_metrics, signals, summaries
 from streams.core.catalogue import FORESEEN, METRICS, OF_REPS, Level, RepMetric, SummaryMetric
 from streams.core.envelope import ENVELOPE
 from streams.core.measure import FLAGS_IN_ORDER, INVALID_IN_ORDER
@@ -58,6 +58,11 @@ _RULES_HEAD: Final = """\
 At each moment the rules that name it are asked from top to bottom. The first that holds acts, what else holds is part
 of its evidence, and every command passes the envelope last. How the tables are read, and what was chosen:
 [science.md](science.md) 7. Reps are valid ones; two are consecutive if no valid one came between."""
+
+_NO_RULES: Final = f"""\
+Three more names stand under `rule` in commands. `{plan_choice.KEEP}`: a plan that repeats what is in force, because no
+rule acts or the envelope refused what one asked for. `{plan_choice.RESTORE}`: a plan that gives back a set which rule 3
+took ([science.md](science.md) 7.1). `resend`: a request to say messages again, which moves nothing."""
 
 _POLICY_HEAD: Final = """\
 ## The policy
@@ -107,6 +112,8 @@ def rules_page() -> str:
         "## Before a session",
         "",
         *_table(_RULE_HEAD, map(_rule, PLAN_RULES)),
+        "",
+        _NO_RULES,
         "",
         _POLICY_HEAD,
         "",

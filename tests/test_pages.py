@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from spineloop import pages
 from spineloop.pages import DOCS, RULES, bounds, metrics_page, reasons, rules_page
-from streams.core import kinematics, policy, segmentation, signals
+from streams.core import kinematics, plan_choice, policy, segmentation, signals
 from streams.core.baseline import Baseline
 from streams.core.catalogue import METRICS, OF_PATIENTS, OF_REPS, OF_SETS_AND_SESSIONS, RepMetric, metric
 from streams.core.commands import Evidence
@@ -234,6 +234,12 @@ def test_every_parameter_has_a_line_with_its_default_and_the_bounds_that_are_kep
 def test_a_policy_in_the_wrong_order_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         policy.read(text.encode())
+
+
+@pytest.mark.parametrize("name", [plan_choice.KEEP, plan_choice.RESTORE, "resend"])
+def test_a_name_under_rule_that_is_no_rule_is_explained(name: str) -> None:
+    assert name not in {rule.id for rule in RULES}
+    assert f"`{name}`: a " in " ".join(rules_page().split())
 
 
 # --- the recipes of docs/architecture.md -----------------------------------------------------------------------------
