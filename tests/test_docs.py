@@ -1,5 +1,6 @@
 """docs: what code refers to stands there, what is written from code is current, and no list leaves anything out."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from spineloop.pages import DOCS, PAGES, RULES
 from streams.core.catalogue import METRICS
 from streams.core.envelope import ENVELOPE
 from streams.core.measure import FLAGS_IN_ORDER, INVALID_IN_ORDER
+from streams.core.reps import TOLD_ONCE
 from streams.core.undefined import Reason
 from streams.core.votes import SIGNS
 
@@ -137,6 +139,38 @@ def test_no_source_is_listed_that_nobody_names() -> None:
     named = keys() | {row.source for row in METRICS} | {re.sub(r"\s+", " ", SCIENCE.partition("\n## 11.")[0])}
     assert len(listed) >= 40
     assert not [key for key in listed if not any(key in text for text in named)]
+
+
+PLACES = {"notice": 1, "notice_once": 1, "_notice": 2, "_no_plan": 3}
+"""Which argument of what says a notice is its name."""
+
+
+def notices() -> set[str]:
+    """Return the name of every notice of the loop, but those whose name is worked out."""
+    names = set[str]()
+    for file in (ROOT / "streams" / "core").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+                called = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+                told = [one.value for one in node.keywords if one.arg == "name" and called == "Notice"]
+                told += node.args[PLACES[called] : PLACES[called] + 1] if called in PLACES else []
+                names |= {one.value for one in told if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return names
+
+
+WORKED_OUT = {*TOLD_ONCE, "data_hold", "record_complete", "record_incomplete", "front_back_balance", "plateau_review"}
+
+
+@pytest.mark.parametrize("name", sorted(notices() | WORKED_OUT))
+def test_every_notice_is_a_row_for_operators(name: str) -> None:
+    _, _, rows = (DOCS / "dashboards.md").read_text(encoding="utf-8").partition("\n## What a notice means\n")
+    assert re.search(rf"^\| [^|]*`{name}`[^|]* \|", rows, re.MULTILINE)
+
+
+def test_notices_are_found_where_they_are_said() -> None:
+    #  the walk must see what the code says, or the test above proves nothing
+    assert len(notices()) >= 25
+    assert {"late", "other_load", "load_proposed", "not_screened", "quarantined"} <= notices()
 
 
 @pytest.fixture(scope="module")
