@@ -19,6 +19,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from adaptors import downlink, history
 from ingest import bridge
 from ingest.arrival import MQTT_TOPIC, to_dead_letter, to_record
+from loadtest import machine, programme
 from spineloop import contracts
 from spineloop.contract_of_log import IN_LOG
 from spineloop.contracts import PAGE, SCHEMAS, STREAMS
@@ -393,6 +394,15 @@ def test_every_reason_for_a_dead_letter_is_explained() -> None:
 def test_every_reason_of_a_repetition_is_explained() -> None:
     told = listed("The repetition does not count")
     assert told - {"load_N", "concentric_sign"} == {*INVALID_IN_ORDER, *FLAGS_IN_ORDER}
+
+
+def test_every_reason_of_the_simulated_machine_is_listed() -> None:
+    sources = [inspect.getsource(module) for module in (machine, programme)]
+    given = set(re.findall(r'(?:reason = .*|return )"(\w+)"$', "".join(sources), re.MULTILINE))
+    _, _, rest = FOR_DEVICE_MAKERS.partition("its reasons are\n")
+    told = set(re.findall(r"`(\w+)`", rest.partition(".\n")[0])) - {"prescribe"}
+    assert {"not_kept", "declined"} <= given
+    assert told == {*programme.REFUSALS, *given} - {"expired"}
 
 
 def test_every_notice_that_is_explained_exists() -> None:
