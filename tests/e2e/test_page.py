@@ -21,7 +21,7 @@ from streams.core import policy
 from streams.core.controller import Controller
 from streams.core.dead_letters import dead_letter
 from streams.core.records import NewRecord
-from streams.core.telemetry import ButtonPressed, Online
+from streams.core.telemetry import ButtonPressed, Online, Rep
 from streams.core.topics import TELEMETRY
 from streams.engine import Engine, EngineSettings
 from tests.core.story import CAPABILITIES
@@ -262,6 +262,20 @@ async def test_reps_appear_as_they_come_with_the_loss_the_curve_and_the_command_
         await tab.get_by_text("All repetitions and sets as tables").click()
         await expect(tab.get_by_role("row", name=re.compile("^6 27 %"))).to_be_visible()
         await picture(tab, "machine-live")
+
+
+async def test_a_rep_without_any_force_leaves_the_page_alive(log: SqliteLog, browser: Browser) -> None:
+    told = clinic.session(KEY, STEADY[:2])  # a load cell that says nothing but 0, and a load that nobody knows
+    key, rep, at_ms = told[-1]
+    assert isinstance(rep, Rep)
+    silent = replace(rep, load_N=0.0, force=bytes(2 * rep.samples))
+    await log.append(clinic.whole([*told[:-1], (key, silent, at_ms)]))
+    async with page_on(log) as page, tab_at(browser, f"{page.url}#/machine/{KEY}") as tab:
+        chart = tab.get_by_role("img", name=re.compile("Force over the movement of repetition 2: peak 0 N m"))
+        await expect(chart).to_be_visible()
+        await expect(chart.locator(".tick").first).to_have_text("0")
+        await tab.get_by_role("button", name="STOP machine").click()
+        await expect(tab.get_by_role("dialog")).to_be_visible()
 
 
 async def test_who_goes_away_and_comes_back_at_once_sees_the_machine(log: SqliteLog, browser: Browser) -> None:

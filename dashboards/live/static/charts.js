@@ -26,13 +26,13 @@ function scale(from, to, low, high) {
   return (value) => low + ((value - from) / (to - from || 1)) * (high - low);
 }
 
-/** Round steps for an axis, at most `most` of them. */
+/** Round steps for an axis, at most `most` of them. They are counted: steps of nothing would never end. */
 function ticks(to, most = 4) {
   const rough = to / most;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((each) => each >= rough);
   const found = [];
-  for (let value = 0; value <= to + 1e-9; value += step) found.push(Number(value.toFixed(6)));
+  for (let n = 0; n <= most && n * step <= to + 1e-9; n++) found.push(Number((n * step).toFixed(6)));
   return found;
 }
 
@@ -122,7 +122,7 @@ export const forceChart = sized("half", (curve, unit) => {
   const { force, own } = curve;
   const peak = Math.max(...force, ...own);
   const low = Math.min(0, ...force, ...own);
-  const top = peak * 1.12;
+  const top = Math.max(peak, 0) * 1.12 || 1; // a load cell may say nothing but 0, or pull the other way
   const x = scale(0, 100, LEFT, W - RIGHT), y = scale(low, top, H - BOTTOM, TOP);
   const line = (values) => points(values.map((_, n) => x((100 * n) / (values.length - 1))), values.map(y));
   const label = `Force over the movement of repetition ${curve.n}: peak ${num(Math.max(...force))} ${unit}${
