@@ -106,15 +106,16 @@ async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> 
     Raises
     ------
     Failed
-        A stage is at work, or has not come as far as the patient's last record; or a site has the same name, and what
-        is said of which could not be told apart.
+        A stage is at work, or has not come as far as the patient's last record; or a machine, of whatever tenant, has
+        the name within its own, and what is said of which could not be told apart.
     """
+    erasure = Erasure(patient, f"{tenant_of(patient)}/erased-{secrets.token_hex(ALIAS_BYTES)}")
     async with looking.for_reading(settings, "erase") as reading:
-        if machine := await _at_a_site_of(reading, patient):
-            raise Failed(f"{patient} is also the site of {machine}: what is said of which can't be told apart")
+        if machine := await _named_alike(reading, erasure):
+            told = "what is said of which can't be told apart"
+            raise Failed(f"{patient} is also in the name of the machine {machine}: {told}")
     async with looking.failing(), wiring.open_history(settings):
         pass  # a history that is away, or refuses us, is told before anything is changed
-    erasure = Erasure(patient, f"{tenant_of(patient)}/erased-{secrets.token_hex(ALIAS_BYTES)}")
     forgetting = Forgetting(erasure, wiring.stages(settings))
     innocent = 0
     if wiring.is_sqlite(settings):
@@ -130,12 +131,12 @@ async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> 
     return Erased(log=dict(changed), innocent=innocent, history=points, remains=remains)
 
 
-async def _at_a_site_of(log: Readable, name: str) -> str | None:
-    """Return a machine of a site of this name, if there is one."""
+async def _named_alike(log: Readable, erasure: Erasure) -> str | None:
+    """Return a machine that would be taken for the patient, if there is one: its name has the patient's in it."""
     for number in await log.bounds(TELEMETRY):
         async for batch in log.read(TELEMETRY, number):
             for record in batch:
-                if record.key.startswith(f"{name}/".encode()):
+                if erasure.raw(record.key) != record.key:
                     return record.key.decode(errors="replace")
     return None
 

@@ -2,7 +2,8 @@
 
 What was measured stays what it was: only the name changes, everywhere to the same, so that what is recomputed from it
 is what was decided. Names are looked at as they are written: `acme/p1` is not in `acme/p10`, but it is in the id
-`acme/p1/press/2`. So a site of the same name would be taken for the patient: whoever erases looks for one first.
+`acme/p1/press/2`. So the machines of a site `acme/p1`, and a machine `umbra/acme/p1`, would be taken for the patient:
+whoever erases looks for one first.
 """
 
 import re

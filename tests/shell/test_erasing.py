@@ -14,12 +14,14 @@ from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from spineloop.embedded import PARTITIONS
 from streams.checkpoint import Kept
+from streams.core import codec
 from streams.core.dead_letters import dead_letter
 from streams.core.erasure import Erasure
 from streams.core.errors import Malformed
 from streams.core.outputs import to_records
 from streams.core.records import NewRecord, Record
 from streams.core.results import PatientScreened
+from streams.core.telemetry import Heartbeat
 from streams.core.topics import COMMAND, DEAD_LETTER, LOG_TOPICS, METRIC, PATIENT, PLANNER_STATE, TELEMETRY
 from streams.forgetting import Forgetting
 from streams.replay import Replayed, replay
@@ -171,7 +173,26 @@ def test_a_patient_with_the_name_of_a_site_is_not_mixed_up_with_it(spineloop: Sp
     machine = asyncio.run(records(folder))[TELEMETRY][0].key.decode()
     said = spineloop("erase", "--patient", machine.rpartition("/")[0], "--data", folder, "--yes")
     assert said.code == 1
-    assert "is also the site of acme/" in said.err
+    assert "is also in the name of the machine acme/" in said.err
+
+
+def test_a_patient_with_the_name_of_another_tenants_machine_at_its_site_is_not_mixed_up_with_it(
+    spineloop: Spineloop, folder: Path
+) -> None:
+    patient = asyncio.run(patients(folder)).most_common(1)[0][0]
+    machine = f"umbra/{patient}"  # a site of theirs is called as this tenant, and a machine there as this patient
+
+    async def is_heard() -> None:
+        async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
+            said = codec.encode(Heartbeat(boot_id="b1", seq=7, t_us=5))
+            await log.append([NewRecord(TELEMETRY, machine.encode(), said, week.START_MS, ())])
+
+    asyncio.run(is_heard())
+    said = spineloop("erase", "--patient", patient, "--data", folder, "--yes")
+    assert machine.encode() in {record.key for record in asyncio.run(records(folder))[TELEMETRY]}
+    assert said.code == 1
+    assert f"{patient} is also in the name of the machine {machine}" in said.err
+    assert len(files_that_name(folder, patient)) >= 2
 
 
 def test_why_a_key_froze_names_nobody_even_if_it_had_no_state_yet() -> None:
