@@ -158,15 +158,21 @@ class InfluxHistory:
 
         A point that is written again takes the place of the one that is there: queries know only the new text. The old
         one is in the files until the server compacts them.
+
+        What is older than the retention can be read as long as its shard is there, and can't be written. Such points
+        raise BrokenPromise, when all others have been changed.
         """
-        done = 0
+        done, refused = 0, list[Rejected]()
         for row in await self._query("SHOW MEASUREMENTS", ERASE_TIMEOUT_S):
             for (measurement,) in row["values"]:
                 async for points in self._with(measurement, part):
                     changed = [point for point in (_changed(point, change) for point in points) if point.fields]
                     for start in range(0, len(changed), ERASE_POINTS):
-                        await self.write(changed[start : start + ERASE_POINTS])
+                        refused += await self.write(changed[start : start + ERASE_POINTS])
                     done += len(changed)
+        if refused:  # one word each: what the server says more has the new text in it, beside whom it stands for
+            why = ", ".join(sorted({one.reason for one in refused}))
+            raise BrokenPromise(f"InfluxDB refuses to change {len(refused)} of {done} points that have it: {why}")
         return done
 
     async def _with(self, measurement: str, part: str) -> AsyncIterator[Sequence[Point]]:

@@ -105,7 +105,7 @@ class Sink(Kept, Protocol):
         """Return the points of a measurement."""
 
     async def rewrite(self, part: str, change: Callable[[str], str]) -> int:
-        """Change every text that has this part in it, and count the points."""
+        """Change every text that has this part in it, and count the points. Raises BrokenPromise if any are left."""
 
 
 def wall_clock_ms() -> int:

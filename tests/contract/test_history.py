@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+import aiohttp
 import msgspec
 import pytest
 import pytest_asyncio
@@ -351,6 +352,24 @@ async def test_influxdb_tells_a_point_that_is_too_old_from_one_that_is_wrong(inf
         ]
         old = [pulse(number) for number in range(BATCH)]
         assert {one.reason for one in await history.write(old)} == {BEYOND_RETENTION}
+
+
+async def test_influxdb_that_refuses_to_rewrite_what_is_too_old_is_told_of_when_all_else_is_done(
+    influx_server: Server,
+) -> None:
+    there, now_ns, day_ns = address(influx_server), time.time_ns(), 86_400 * 10**9
+    async with open_influx_history(there) as history, aiohttp.ClientSession() as operator:
+        await history.prepare(keep_days=30)
+        days = {
+            day: Point("visit", (("machine", "m1"),), {"patient": "acme/p-1"}, now_ns - day * day_ns) for day in (8, 1)
+        }
+        assert await history.write([*days.values()]) == []
+        shorter = f'ALTER RETENTION POLICY "{there.retention}" ON "{there.database}" DURATION 7d'
+        await operator.post(f"{there.url}/query", data={"q": shorter})  # a shard goes as a whole, and later
+        with pytest.raises(BrokenPromise, match=r"refuses to change 1 of 2 points.*beyond_retention"):
+            await history.rewrite("acme/p-1", lambda text: text.replace("acme/p-1", "acme/e"))
+        told = {point.t_ns: point.fields["patient"] for point in await history.select("visit")}
+        assert told == {days[8].t_ns: "acme/p-1", days[1].t_ns: "acme/e"}
 
 
 @pytest.mark.parametrize("missing", ["database", "retention"])
