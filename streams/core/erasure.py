@@ -37,7 +37,7 @@ class Erasure:
     def __init__(self, patient: str, alias: str) -> None:
         self.patient, self.alias = patient, alias
         self._in_text = re.compile(_BEFORE + re.escape(patient) + _AFTER)
-        self._in_bytes = re.compile((_BEFORE + re.escape(patient) + _AFTER).encode())
+        self._in_bytes = re.compile((_BEFORE + re.escape(patient).replace("/", r"\\?/") + _AFTER).encode())
         self._name = patient.rpartition("/")[2].encode()
 
     def text(self, text: str) -> str:
@@ -45,7 +45,7 @@ class Erasure:
         return self._in_text.sub(self.alias, text)
 
     def raw(self, some: bytes) -> bytes:
-        """Replace it in bytes of which nothing else is known."""
+        """Replace it in bytes of which nothing else is known; some writers of JSON escape its slash."""
         return self._in_bytes.sub(self.alias.encode(), some)
 
     def payload(self, payload: bytes) -> bytes:
@@ -57,7 +57,8 @@ class Erasure:
         try:
             told = coder.decode(payload)
             new = self.anywhere(told)
-            return payload if new == told else bytes(coder.encode(new))
+            # A field that is told twice hides the first one: what is written anew has it once.
+            return payload if new == told and self.raw(payload) == payload else bytes(coder.encode(new))
         except (ValueError, TypeError, RecursionError):  # no message: it came to the dead letters as it was
             return self.raw(payload)
 

@@ -195,6 +195,32 @@ def test_a_patient_with_the_name_of_another_tenants_machine_at_its_site_is_not_m
     assert len(files_that_name(folder, patient)) >= 2
 
 
+@pytest.mark.parametrize(
+    ("said", "slash"),
+    [
+        (b'{"type":"screened","patient":"%s","patient":"acme/other","outcome":"clear"}', b"/"),
+        (b"\x83\xa4type\xa8screened\xa7patient\xaa%s\xa7patient\xaaacme/other", b"/"),
+        (b'{"type":"screened","patient":"%s","outcome":"cle', rb"\/"),
+    ],
+    ids=["told twice in JSON", "told twice in MessagePack", "with an escape in half a message"],
+)
+def test_a_name_that_no_decoder_shows_is_replaced_as_well(
+    spineloop: Spineloop, folder: Path, said: bytes, slash: bytes
+) -> None:
+    patient = asyncio.run(patients(folder)).most_common(1)[0][0]
+    name = patient.encode().replace(b"/", slash)
+
+    async def is_heard() -> None:
+        async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
+            record = NewRecord(TELEMETRY, b"acme/north/m1", said % name, week.START_MS, ())
+            await log.append([dead_letter(record, stage="ingest", reason="not_a_message", detail="")])
+
+    asyncio.run(is_heard())
+    assert spineloop("erase", "--patient", patient, "--data", folder, "--yes").code == 0
+    assert files_that_name(folder, patient) == []
+    assert name not in b"".join(record.value or b"" for record in asyncio.run(records(folder))[DEAD_LETTER])
+
+
 def test_why_a_key_froze_names_nobody_even_if_it_had_no_state_yet() -> None:
     controller, _ = stages = week.stages()
     kept = Kept(7, None, "KeyError: 'acme/p1'")
