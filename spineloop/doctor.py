@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 from rich.table import Table
+from rich.text import Text
 
 from adaptors.mqtt_connection import Refused
 from spineloop import wiring
@@ -121,7 +122,8 @@ def table(findings: Sequence[Finding]) -> Table:
     """Draw the findings for a person."""
     drawn = Table("component", "well", "found", "how to mend it")
     for one in findings:
-        drawn.add_row(one.component, "yes" if one.is_well else "NO", one.found, one.mend)
+        # as it is: in a plain str rich takes [fd00::5] for markup
+        drawn.add_row(one.component, "yes" if one.is_well else "NO", Text(one.found), Text(one.mend))
     return drawn
 
 

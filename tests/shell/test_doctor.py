@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 
 from adaptors.influx_history import InfluxAddress
 from adaptors.points import Point
@@ -128,3 +129,9 @@ async def test_a_log_in_a_file_that_no_role_could_open_is_not_well(
     assert found.found.endswith(f": it has {PARTITIONS} partitions, and SPINELOOP_PARTITIONS is {PARTITIONS + 1}")
     monkeypatch.setattr(os, "access", lambda place, _: place == tmp_path)  # root may write everywhere
     assert (await log_of(tmp_path)).found == f"sqlite://{tmp_path}: {tmp_path / 'log.db'} can't be written to"
+
+
+@pytest.mark.parametrize("told", ["mqtt://[fd00::5]:1883: no answer", "/srv/a[/b]/policy.toml: no such file"])
+def test_an_address_or_a_path_with_brackets_is_shown_as_it_is(told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Console(width=120).print(doctor.table([Finding(component="mqtt", is_well=False, found=told, mend=told)]))
+    assert capsys.readouterr().out.count(told) == 2
