@@ -269,6 +269,8 @@ def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
     scheme = url.partition(":")[0].lower()
     if "@" in url and scheme != "sqlite":  # URLs are shown; this one isn't
         raise WrongSetting(f"{setting}: no credentials here, they have settings of their own")
+    if scheme != "sqlite" and not {"?", "#"}.isdisjoint(url):  # as InfluxDB 1.x takes credentials; nobody reads it
+        raise WrongSetting(f"{setting}: nothing behind a ? or # here, credentials have settings of their own")
     if scheme not in schemes:
         wanted = " or ".join(f"{scheme}://" for scheme in schemes)
         raise WrongSetting(f"{setting}: expected {wanted}..., got {url!r}")

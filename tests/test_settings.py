@@ -32,6 +32,8 @@ from spineloop.settings import SECRETS, Settings, WrongSetting
         ("SPINELOOP_PARTITION", "1", "SPINELOOP_PARTITION: no such setting"),
         ("SPINELOOP_MQTT_URL", "mqtt://me:pass@b", "SPINELOOP_MQTT_URL: no credentials here"),
         ("SPINELOOP_MQTT_URL", "mqtt://me:pa[ss@b", "SPINELOOP_MQTT_URL: no credentials here"),
+        ("SPINELOOP_HISTORY_URL", "http://h:8086/?u=me&p=pass", "SPINELOOP_HISTORY_URL: nothing behind a ? or # here"),
+        ("SPINELOOP_LOG_URL", "kafka://k:9092#pass", "SPINELOOP_LOG_URL: nothing behind a ? or # here"),
         (
             "SPINELOOP_HTTP_HOST",
             "192.168.1.4",
