@@ -46,6 +46,9 @@ MAX_BODY = 4_096
 BODY_S = 10.0
 """A body has to be there after so long, in s."""
 
+MAX_ADDRESS = 64
+"""Characters that are kept of what a proxy says where a request comes from."""
+
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -194,7 +197,7 @@ class Page:
             answer: web.StreamResponse = _told(403, "this page is only for this machine itself")
         elif acts and not self._guard.is_from_here(request.headers):
             answer = _told(403, "only the page itself may do this")
-        elif not is_open and not self._guard.lets_in(request.headers, request.cookies, request.remote or ""):
+        elif not is_open and not self._guard.lets_in(request.headers, request.cookies, _address(request)):
             answer = _told(401, "the token is missing or wrong")
         else:
             try:
@@ -213,14 +216,14 @@ class Page:
         return web.Response(body=body, content_type=KINDS[Path(name).suffix], charset="utf-8")
 
     async def _me(self, request: web.Request) -> web.Response:
-        is_in = self._guard.lets_in(request.headers, request.cookies, request.remote or "")
+        is_in = self._guard.lets_in(request.headers, request.cookies, _address(request))
         return _json({"signed_in": is_in, "asks": self._guard.asks})
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         told = await _body(request, SignIn)
         if not isinstance(told, SignIn):
             return told
-        address = request.remote or ""
+        address = _address(request)
         if self._guard.is_tired_of(address):
             return _told(429, f"too many wrong tokens: try again in {FAILURES_S:.0f} s")
         if not self._guard.knows(told.token, address):
@@ -388,6 +391,16 @@ class _Told:
         self.steady: Mapping[str, Any] = {}
         self.detail = b""
         self.seen: tuple[Look, int, int] | None = None
+
+
+def _address(request: web.Request) -> str:
+    """Name where a request comes from: who is connected, and of whom that says that it passes it on.
+
+    A proxy has one address for all; the last name is what it added itself. Who is no proxy and makes names up keeps
+    nobody out, because its own address stands before them.
+    """
+    passed_on = request.headers.getall("X-Forwarded-For", [""])[-1].rpartition(",")[2].strip()
+    return f"{request.remote or ''} {passed_on[:MAX_ADDRESS]}"
 
 
 async def _body(request: web.Request, kind: type[_Body]) -> _Body | web.Response:

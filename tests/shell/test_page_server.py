@@ -425,6 +425,19 @@ async def test_after_many_wrong_tokens_none_is_looked_at(log: SqliteLog) -> None
         assert (await browser.post("/api/sign-in", json={"token": TOKEN})).status == 429
 
 
+async def test_behind_a_proxy_wrong_tokens_keep_out_whom_the_proxy_names(log: SqliteLog) -> None:
+    async with page_on(log, token=TOKEN) as page, browser_at(page) as browser:
+
+        async def sign_in(token: str, told: str) -> int:
+            told_by = {"X-Forwarded-For": told}
+            return (await browser.post("/api/sign-in", json={"token": token}, headers=told_by)).status
+
+        for number in range(MAX_FAILURES):  # what a client says itself stands before what the proxy adds
+            assert await sign_in("wrong", f"10.1.0.{number}, 10.0.0.66") == 401
+        assert await sign_in(TOKEN, "10.0.0.66") == 429
+        assert await sign_in(TOKEN, "10.0.0.1") == 200
+
+
 def test_a_guard_forgets_wrong_tokens_in_time() -> None:
     at_s = [0.0]
     guard = Guard(TOKEN, lambda: at_s[0])
