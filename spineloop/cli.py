@@ -1,7 +1,6 @@
 """The command line. Each command is a few lines: read the settings, put the parts together, run, say what happened."""
 
 import asyncio
-import gc
 import io
 import json
 import sys
@@ -89,7 +88,7 @@ def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, N
     settings = Settings.read()
     wiring.check_files(settings)  # before anything is waited for: a server that is away would take the blame
     logs.configure(settings.log_format, settings.log_level, role=name)
-    gc.freeze()  # what is there now lives as long as the process: no collection has to look at it again
+    running.collect_seldom()
     try:
         asyncio.run(work(settings, Exposition()))
     except _TOLD as error:
