@@ -54,7 +54,8 @@ def cut(situation: PlanSituation, cut_pct: float) -> tuple[Change, ...]:
     """Lower the settled load by a share, down to the grid; one that was prescribed but not trained is not repeated."""
     machine, series = situation.request.capabilities, situation.series
     least_N, step_N = (None, None) if machine is None else (machine.load_min_N, machine.load_step_N)
-    new_N = on_grid(series.settled.load_N * (1.0 - cut_pct / 100.0), least_N, step_N)
+    wanted_N = round(series.settled.load_N * (1.0 - cut_pct / 100.0), 6)  # or a last bit would take a step more
+    new_N = on_grid(wanted_N, least_N, step_N)
     if new_N >= series.load_N:
         return ()
     return (Change(quantity="load_N", old=series.load_N, new=new_N, bound=least_N or 0.0),)

@@ -222,6 +222,15 @@ def test_a_cut_is_rounded_down_to_the_grid_and_ends_at_the_machines_minimum() ->
     assert lightest.changes == ()
 
 
+@pytest.mark.parametrize(("load_N", "cut_pct", "new_N"), [(500.0, 7.0, 465.0), (350.0, 30.0, 245.0)])
+def test_a_cut_that_ends_on_the_grid_takes_no_step_more(load_N: float, cut_pct: float, new_N: float) -> None:
+    # in binary 500 (1 - 0.07) is a last bit less than 465
+    hurt = situation(settled=replace(BASE, load_N=load_N), pain_session="s7")
+    match = pain_resume(hurt, Policy(pain_resume_cut_pct=cut_pct))
+    assert match is not None
+    assert match.changes == lowered(load_N, new_N)
+
+
 def test_a_cut_that_was_prescribed_is_not_prescribed_on_top_of_itself() -> None:
     again = pain_resume(situation(pain_session="s7", proposed=replace(BASE, load_N=320.0)), DEFAULT)
     assert again is not None
