@@ -119,7 +119,7 @@ class SetSeen(msgspec.Struct, frozen=True):
     velocities : tuple of float
         Mean concentric velocities of its valid reps in order, in m/s or rad/s; the unit doesn't matter.
     rest_s : float or None
-        Rest before it; None for the first set of a session.
+        Rest before it; None for the first set of a session that is learned from.
     """
 
     load_N: float

@@ -48,11 +48,14 @@ def of_set(session: SessionState, running: SetState) -> dict[str, Reading]:
 
 
 def learned(session: SessionState, running: SetState) -> Model | None:
-    """Return the model after a set; unchanged where the set was disturbed or its load was lowered on the way."""
+    """Return the model after a set; unchanged where the set was disturbed or its load was lowered on the way.
+
+    The first set that teaches something opens the session, whatever warm-up came before it.
+    """
     disturbed = running.missing > 0 or running.held or (session.pain_max or 0) > PAIN_UNDISTURBED
     if session.intent != "max" or disturbed or session.load_N != running.load_N:
         return session.model
-    seen = SetSeen(running.load_N, _velocities(running), running.rest_s)
+    seen = SetSeen(running.load_N, _velocities(running), running.rest_s if session.taught else None)
     return adaptive.learned(session.model or adaptive.PRIOR, seen)
 
 

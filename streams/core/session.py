@@ -183,6 +183,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         Why the first set without a velocity loss has none.
     screening : str or None
         How its patient was screened, where the machine has been told of another patient's screening since.
+    taught : bool
+        Whether a set of it has taught the adaptive model something.
     """
 
     id: str
@@ -230,6 +232,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     work_why: str | None = None
     velocity_loss_why: str | None = None
     screening: Screening | None = None
+    taught: bool = False
 
     @property
     def waits(self) -> bool:

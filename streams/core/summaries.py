@@ -4,7 +4,7 @@ from statistics import median
 
 from msgspec.structs import replace
 
-from streams.core import foresight, learning
+from streams.core import adaptive, foresight, learning
 from streams.core.results import SessionSummarised, SetSummarised
 from streams.core.session import MAX_TEMPO_ERRORS, SessionState
 from streams.core.set_metrics import DECIMALS, Reading, picked, set_values, split
@@ -75,13 +75,15 @@ def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> S
             tul_last_set_s=summary.values.get("time_under_load_s"),
         )
     losses = (session.velocity_loss_max_pct, summary.values.get("velocity_loss_robust_pct"))
+    model = foresight.learned(session, ended)
     return replace(
         session,
         set=None,
         sets=session.sets + 1,
         velocity_loss_max_pct=max((loss for loss in losses if loss is not None), default=None),
         velocity_loss_why=session.velocity_loss_why or summary.undefined.get("velocity_loss_robust_pct"),
-        model=foresight.learned(session, ended),
+        model=model,
+        taught=session.taught or (model or adaptive.PRIOR) != (session.model or adaptive.PRIOR),
         first_best=ended.best_velocity if session.first_best is None else session.first_best,
     )
 

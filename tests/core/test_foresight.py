@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from streams.core import adaptive, foresight
+from streams.core.adaptive import Model, SetSeen
 from streams.core.policy import DEFAULT
 from streams.core.results import RepMeasured, SessionSummarised, SetSummarised
 from streams.core.telemetry import SessionEnded, SetEnded, SetStarted
@@ -65,6 +67,34 @@ def test_a_set_with_a_lost_message_teaches_nothing() -> None:
     (session,) = metrics(run(records(told, step_ms=3_000))[1], SessionSummarised)
     assert session.incomplete
     assert session.model is None
+
+
+KNOWN = adaptive.learned(adaptive.PRIOR, SetSeen(300.0, tuple(TIRING)))
+
+
+def taught(*, warm_up_sets: int, sets: int = 1) -> Model:
+    """Return what a known patient's model is after sets, of which the first are a warm-up."""
+    machine = Machine()
+    told: list[Any] = machine.begin()
+    for number in range(1, warm_up_sets + sets + 1):
+        if number > 1:
+            told.append(machine.say(SetStarted, session="s1", set_number=number, load_N=300.0))
+        is_warm_up = number <= warm_up_sets
+        told += [machine.rep(n, v, set_number=number, warm_up=is_warm_up) for n, v in enumerate(TIRING, start=1)]
+        told.append(machine.say(SetEnded, session="s1", set_number=number, reps_done=len(TIRING)))
+    said = records([*told, machine.say(SessionEnded, session="s1")])
+    state, _ = run(said[:4])
+    assert state.session is not None
+    state = replace(state, session=replace(state.session, model=KNOWN))
+    (session,) = metrics(run(said[4:], state)[1], SessionSummarised)
+    model: Model | None = session.model
+    assert model is not None
+    return model
+
+
+@pytest.mark.parametrize("sets", [1, 2])
+def test_a_warm_up_does_not_hide_that_days_have_passed(sets: int) -> None:
+    assert taught(warm_up_sets=1, sets=sets) == taught(warm_up_sets=0, sets=sets)
 
 
 def test_what_is_foreseen_can_be_told_from_what_came() -> None:
