@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from streams.core import balance_record, baseline, course, diary, muscles, trouble
+from streams.core.adaptive import Model
 from streams.core.diary import DAY_MS
 from streams.core.known import on_grid
 from streams.core.muscles import Catalogue
@@ -223,7 +224,14 @@ def _measured(series: Series, fact: SessionSummarised, now_ms: int, typical_erro
     force = fact.values.get("best_peak_force")
     if force is not None:
         followed = course.followed(followed, force, now_ms, typical_error_pct, policy)
-    return replace(series, course=followed, baseline=known, model=fact.model or series.model)
+    return replace(series, course=followed, baseline=known, model=_of_more_sets(series.model, fact.model))
+
+
+def _of_more_sets(known: Model | None, told: Model | None) -> Model | None:
+    """Keep the model that saw more sets: a session that began without a plan began without what was known, too."""
+    if known is None or told is None:
+        return told if known is None else known
+    return known if known.sets > told.sets else told
 
 
 def _attended(plan: Plan, fact: SessionSummarised, now_ms: int) -> Plan:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from streams.core import envelope, patient_facts, patient_state, planner
+from streams.core import adaptive, envelope, patient_facts, patient_state, planner
+from streams.core.adaptive import Model, SetSeen
 from streams.core.baseline import Baseline
 from streams.core.commands import Command
 from streams.core.diary import DAY_MS
@@ -237,6 +238,23 @@ def test_who_stays_away_for_eight_weeks_learns_anew() -> None:
     assert load_of(patient.comes(0)) == pytest.approx(0.8 * before_N, abs=5.0)
     loads = [load_of(patient.comes(2)) for _ in range(3)]
     assert loads[0] == loads[1] < loads[2]  # sessions 2 and 3 keep it, the fourth may raise it
+
+
+def model_of(sets: int) -> Model:
+    """Return what is known of a patient after so many sets."""
+    model = adaptive.PRIOR
+    for _ in range(sets):
+        model = adaptive.learned(model, SetSeen(400.0, (0.60, 0.60, 0.58, 0.57, 0.55, 0.54), 90.0))
+    return model
+
+
+def test_a_session_without_a_plan_does_not_make_forget_what_many_sets_taught() -> None:
+    patient = a_patient()
+    patient.train(model=model_of(10))
+    patient.train(model=model_of(1))  # nobody had told the machine what was known
+    (made,) = patient.ask()
+    assert isinstance(made, PlanMade)
+    assert made.model == model_of(10)
 
 
 def test_of_two_cuts_the_first_names_the_plan_and_the_lower_counts() -> None:
