@@ -41,8 +41,14 @@ class PlanSituation(msgspec.Struct, frozen=True, kw_only=True):
 
 def is_learning(situation: PlanSituation, policy: Policy) -> bool:
     """Tell whether the load may not rise yet: first sessions, new settings, or back after a long absence (S18)."""
+    is_new = situation.series.sessions < policy.learning_sessions or situation.days_away is None
+    return is_new or begins_anew(situation, policy)
+
+
+def begins_anew(situation: PlanSituation, policy: Policy) -> bool:
+    """Tell whether the absence was so long that learning begins anew (S18), and what is compared with it."""
     days = situation.days_away
-    return situation.series.sessions < policy.learning_sessions or days is None or days > policy.gap_days[2]
+    return days is not None and days > policy.gap_days[2]
 
 
 def typical_error_pct(situation: PlanSituation, exercise: str, policy: Policy) -> float:

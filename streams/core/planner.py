@@ -18,12 +18,13 @@ from streams.core import (
     plan_command,
     session_facts,
 )
+from streams.core.adaptive import Model
 from streams.core.commands import Evidence
 from streams.core.envelope import Permitted, Refused
 from streams.core.muscles import Catalogue
 from streams.core.patient_state import START, PatientState
 from streams.core.plan_choice import Ask, Choice, choose, kept
-from streams.core.plan_situation import PlanSituation
+from streams.core.plan_situation import PlanSituation, begins_anew
 from streams.core.plans import FOR_SCREENING, Answer, PlanMade, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.results import (
@@ -158,7 +159,7 @@ def _prescribe(state: PatientState, ask: Ask) -> tuple[PatientState, Outputs]:
         command=command,
         known=ask.known,
         baseline=situation.series.baseline,
-        model=situation.series.model,
+        model=_model(ask),
         machine=command.machine,
     )
     return state, (plan, *notices)
@@ -171,13 +172,18 @@ def _proposals(ask: Ask, choice: Choice) -> list[Notice]:
     for suggestion in balance_rules.suggestions(ask.situation, ask.policy):
         detail = f"{suggestion.pair}: {_spelt_out(suggestion.evidence)}"
         told.append(_notice(request, now_ms, "balance", detail, of=suggestion.pair))
-    series, reps = ask.situation.series, ask.now.reps
-    if series.intent == "max" and series.model is not None:
-        found = foresight.proposed(series.model, ask.policy, reps)
+    model, reps = _model(ask), ask.now.reps
+    if ask.situation.series.intent == "max" and model is not None:
+        found = foresight.proposed(model, ask.policy, reps)
         if found is not None and not found.low <= ask.now.load_N <= found.high:
             detail = foresight.in_words(found, ask.policy, reps, ask.now.load_N)
             told.append(_notice(request, now_ms, "load_proposed", detail))
     return told
+
+
+def _model(ask: Ask) -> Model | None:
+    """Return what the adaptive model knows; after a long absence it begins anew, as all learning does."""
+    return None if begins_anew(ask.situation, ask.policy) else ask.situation.series.model
 
 
 def _spelt_out(evidence: Iterable[Evidence]) -> str:

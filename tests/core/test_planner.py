@@ -257,6 +257,19 @@ def test_a_session_without_a_plan_does_not_make_forget_what_many_sets_taught() -
     assert made.model == model_of(10)
 
 
+@pytest.mark.parametrize(("days", "sets"), [(56, 11), (57, 1)])
+def test_who_stays_away_for_eight_weeks_is_learned_anew_too(days: int, sets: int) -> None:
+    patient = a_patient()
+    patient.train(model=model_of(10))
+    patient.day += days
+    (made,) = [one for one in patient.ask() if isinstance(one, PlanMade)]
+    assert (made.model is None) == (sets == 1)
+    patient.train(model=adaptive.learned(made.model or adaptive.PRIOR, SetSeen(400.0, (0.60, 0.57, 0.55))))
+    (again,) = [one for one in patient.ask() if isinstance(one, PlanMade)]
+    assert again.model is not None
+    assert again.model.sets == sets
+
+
 def test_of_two_cuts_the_first_names_the_plan_and_the_lower_counts() -> None:
     #  5 % for the pain, 10 % for 15 days
     patient = a_trained_patient(policy=Policy(pain_resume_cut_pct=5.0))
