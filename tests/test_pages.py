@@ -102,7 +102,14 @@ SETS: dict[str, tuple[SetState, SessionState]] = {
 SESSIONS: dict[str, SessionState] = {
     "nobody moved": MAX,
     "paced": replace(MAX, intent="paced"),
-    "with gaps": replace(MAX, valid_reps=3, work_why="gap", velocity_loss_why="gap"),
+    "with gaps": replace(
+        MAX,
+        valid_reps=3,
+        work_why="gap",
+        velocity_loss_why="gap",
+        learned=Learned(load_N=300.0, symmetry_why="gap"),
+    ),
+    "both sides pull": replace(MAX, learned=Learned(load_N=300.0, symmetry_why="zero_denominator")),
     "another scale": replace(MAX, valid_reps=3, velocity_loss_why="scale_mismatch"),
     "no load cell": replace(MAX, valid_reps=3, work_why="no_channel", learned=Learned(load_N=300.0)),
 }

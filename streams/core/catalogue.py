@@ -202,7 +202,7 @@ OF_SETS_AND_SESSIONS: tuple[SummaryMetric, ...] = (
     SummaryMetric("best_peak_force", "N|N m", 6, "session", "max peak force of the accepted reps",
                   "3.10", "default", ("too_few_reps", "no_channel")),
     SummaryMetric("symmetry_index_pct", "%", 6, "session", "median symmetry index of the accepted reps",
-                  "3.12", "Robinson; Parkinson 2021", ("too_few_reps", "no_channel")),
+                  "3.12", "Robinson; Parkinson 2021", ("too_few_reps", "no_channel", "gap", "zero_denominator")),
 )
 """What is made of the reps of a set and the sets of a session, with `streams.core.fatigue`."""
 

@@ -23,8 +23,9 @@ class Learned(msgspec.Struct, frozen=True, array_like=True):
     """What was learned so far. `load_N`, `concentric_s` and `first_corrected` are those of the first accepted rep.
 
     Range, steadiness, tremor, peak and curves are of reps in its load band and tempo, whose force is corrected as its
-    is; `symmetries_pct` are of all accepted reps. `corrected` says whether gravity was taken out of the force of each;
-    if it was of some only, `best_force` and `torque_by_bin` are of the others.
+    is; `symmetries_pct` are of all accepted reps, and `symmetry_why` says why the first of the others has none.
+    `corrected` says whether gravity was taken out of the force of each; if it was of some only, `best_force` and
+    `torque_by_bin` are of the others.
     """
 
     load_N: float | None = None
@@ -39,6 +40,7 @@ class Learned(msgspec.Struct, frozen=True, array_like=True):
     symmetries_pct: tuple[float, ...] = ()
     corrected: bool | None = None
     first_corrected: bool | None = None
+    symmetry_why: str | None = None
 
 
 def with_rep(learned: Learned, note: RepNote, measured: Measured, load_N: float, concentric_s: float | None) -> Learned:
@@ -50,6 +52,8 @@ def with_rep(learned: Learned, note: RepNote, measured: Measured, load_N: float,
     symmetry_pct = measured.values.get("symmetry_index_pct")
     if symmetry_pct is not None:
         learned = replace(learned, symmetries_pct=(*learned.symmetries_pct, symmetry_pct)[-MAX_VALUES:])
+    elif learned.symmetry_why is None:
+        learned = replace(learned, symmetry_why=measured.undefined.get("symmetry_index_pct"))
     if note.corrected == learned.corrected:
         learned = replace(
             learned,

@@ -113,7 +113,9 @@ def summarise_session(
             "tul_last_set_s": _or(session.tul_last_set_s, "too_few_reps"),
             "work_J": session.work_why or _or(session.work_J, "too_few_reps"),
             "best_peak_force": _or(session.learned.best_force, unheard),
-            "symmetry_index_pct": picked(session.learned.symmetries_pct or [None], median, unheard),
+            "symmetry_index_pct": picked(
+                session.learned.symmetries_pct or [None], median, session.learned.symmetry_why or unheard
+            ),
         }
     )
     prescription = session.prescription

@@ -621,6 +621,26 @@ def test_a_set_without_a_velocity_names_the_reason_of_its_first_rep() -> None:
     assert session.undefined["velocity_loss_max_pct"] == "scale_mismatch"
 
 
+@pytest.mark.parametrize(
+    ("right_N", "lost", "why"),
+    [(170.0, slice(120, 127), "gap"), (-170.0, slice(0), "zero_denominator"), (170.0, slice(None), "no_channel")],
+)
+def test_a_session_whose_sides_cant_be_compared_says_why(right_N: float, lost: slice, why: str) -> None:
+    machine = Machine()
+    began, reps = machine.begin(), [machine.rep(n) for n in range(1, 5)]
+    left, right = (
+        [np.full(rep.samples, round(force_N / rep.force_scale_N), "<i2").tobytes() for rep in reps]
+        for force_N in (160.0, right_N)
+    )
+    sided = [
+        lacking(replace(rep, force_left=one, force_right=other), "force_right", lost)
+        for rep, one, other in zip(reps, left, right, strict=True)
+    ]
+    said = run(records([*began, *sided, machine.say(SessionEnded, session="s1")]))[1]
+    assert {one.undefined["symmetry_index_pct"] for one in metrics(said, RepMeasured)} == {why}
+    assert metrics(said, SessionSummarised)[0].undefined["symmetry_index_pct"] == why
+
+
 def test_velocity_is_that_of_the_reps_that_have_one() -> None:
     one_set, _ = with_lacks(rep1=GAP, rep7=GAP)
     assert {"best_mean_velocity", *OF_VELOCITY} <= set(one_set.values)
