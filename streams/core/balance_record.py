@@ -23,6 +23,9 @@ MAX_RECORDS = 12
 HALF_MS = 14 * DAY_MS
 """How long one half waits for the other, in ms [default]; later both would not be of one time."""
 
+MAX_BEFORE = 6
+"""Sessions of a half before its last one that are remembered: three a week, for two weeks."""
+
 DECIMALS = 6
 
 Cells = Literal["each", "both"]
@@ -32,12 +35,17 @@ Key = tuple[str, str, bool | None]
 """Settings, intent, and whether the force was corrected."""
 
 
+Values = tuple[float | None, ...]
+"""What a session says of a half: one value, or one a bin."""
+
+
 class Half(msgspec.Struct, frozen=True, array_like=True):
-    """One side or exercise: when, how, and the best values since the last complete test (one, or one a bin)."""
+    """One side or exercise since the last complete test: when, how and with what values last, and before."""
 
     at_ms: int
     key: Key
-    values: tuple[float | None, ...]
+    values: Values
+    before: tuple[tuple[int, Values], ...] = ()
 
 
 class PairTest(msgspec.Struct, frozen=True, array_like=True):
@@ -95,14 +103,14 @@ def _with_half(record: PairRecord, pair: Pair, session: SessionSummarised, now_m
         return None
     is_a = session.side == "right" if pair.metric == "si" else session.exercise == pair.a
     half, other = (record.a, record.b) if is_a else (record.b, record.a)
-    half = _best(half, Half(now_ms, key_of(session), values))
+    half = _later(half, Half(now_ms, key_of(session), values))
     if other is not None and now_ms - other.at_ms > HALF_MS:
         other = None
     record = replace(record, a=half if is_a else other, b=other if is_a else half)
-    return _completed(record, pair)
+    return _completed(record, pair, now_ms - HALF_MS)
 
 
-def _values(pair: Pair, session: SessionSummarised) -> tuple[float | None, ...] | None:
+def _values(pair: Pair, session: SessionSummarised) -> Values | None:
     """Return what a session says of a pair: its best force, or its torque by angle if that is corrected."""
     if pair.metric == "si":
         force = session.values.get("best_peak_force")
@@ -112,27 +120,38 @@ def _values(pair: Pair, session: SessionSummarised) -> tuple[float | None, ...] 
     return None
 
 
-def _best(old: Half | None, new: Half) -> Half:
-    """Keep the best of each value since the last complete test, as long as they can be compared."""
-    if old is None or old.key != new.key or new.at_ms - old.at_ms > HALF_MS or len(old.values) != len(new.values):
+def _later(old: Half | None, new: Half) -> Half:
+    """Remember the sessions before, as long as they can be compared."""
+    if old is None or old.key != new.key or len(old.values) != len(new.values):
         return new
-    return replace(new, values=tuple(_larger(*both) for both in zip(old.values, new.values, strict=True)))
+    before = [one for one in (*old.before, (old.at_ms, old.values)) if one[0] >= new.at_ms - HALF_MS]
+    return replace(new, before=tuple(before[-MAX_BEFORE:]))
+
+
+def _best(half: Half, since_ms: int) -> Values:
+    """Return the best of each value: what is older was of another time, however often the half was tested since."""
+    values = half.values
+    for at_ms, earlier in half.before:
+        if at_ms >= since_ms:
+            values = tuple(_larger(*both) for both in zip(values, earlier, strict=True))
+    return values
 
 
 def _larger(one: float | None, other: float | None) -> float | None:
     return max((value for value in (one, other) if value is not None), default=None)
 
 
-def _completed(record: PairRecord, pair: Pair) -> PairRecord:
+def _completed(record: PairRecord, pair: Pair, since_ms: int) -> PairRecord:
     """Make a test of two halves; what can't be compared waits for the next session."""
     a, b = record.a, record.b
     if a is None or b is None or (pair.metric == "si" and a.key != b.key):
         return record
+    best_a, best_b = _best(a, since_ms), _best(b, since_ms)
     if pair.metric == "si":
-        value = balance.symmetry_index(left=b.values[0], right=a.values[0])
-        test = None if value is None else PairTest(round(value, DECIMALS), a.values[0], b.values[0])
+        value = balance.symmetry_index(left=best_b[0], right=best_a[0])
+        test = None if value is None else PairTest(round(value, DECIMALS), best_a[0], best_b[0])
     else:
-        value = balance.extension_flexion_ratio(a.values, b.values)
+        value = balance.extension_flexion_ratio(best_a, best_b)
         test = None if value is None else PairTest(round(value, DECIMALS))
     return record if test is None else _with_test(replace(record, a=None, b=None), test, (a.key, b.key))
 

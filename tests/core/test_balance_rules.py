@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from streams.core import balance_record
-from streams.core.balance_record import MAX_RECORDS, MAX_TESTS, PairRecord, Records
+from streams.core.balance_record import MAX_RECORDS, MAX_TESTS, PairRecord, PairTest, Records
 from streams.core.muscles import Catalogue, Exercise, Norm, Pair
 from streams.core.plans import PlanMade
 from streams.core.policy import Policy
@@ -281,6 +281,16 @@ def test_two_weeks_between_the_halves_are_too_long() -> None:
         patient.train(side="right", **told)
         (record,) = patient.state.records
         assert len(record.tests) == tests
+
+
+def test_a_side_that_is_trained_alone_is_not_remembered_at_its_best_for_longer_than_two_weeks() -> None:
+    patient = someone("torso_rotation", sides=("left", "right"))
+    for force in (250.0, *[200.0] * 19, 210.0, 205.0):  # one a week
+        patient.train(exercise="torso_rotation", side="right", values=GOOD | {"best_peak_force": force})
+        patient.day += 7
+    patient.train(exercise="torso_rotation", side="left", values=GOOD | {"best_peak_force": 210.0})
+    (record,) = patient.state.records
+    assert record.tests == (PairTest(0.0, 210.0, 210.0),)
 
 
 def strong(patient: Patient, exercise: str, force: float, work_J: float | None = None, **fields: Any) -> None:
