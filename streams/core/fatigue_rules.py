@@ -8,6 +8,7 @@ from streams.core.commands import Change, Evidence
 from streams.core.policy import Policy
 from streams.core.rule import Match
 from streams.core.session import SessionState
+from streams.core.set_metrics import DECIMALS
 from streams.core.sets import RepNote, SetState
 from streams.core.situation import Situation
 from streams.core.votes import Seen
@@ -27,7 +28,8 @@ def velocity_loss_stop(situation: Situation, policy: Policy) -> Match | None:
     if moved[-2:] != running.last_two:  # another kind of rep came between: not consecutive
         return None
     velocities = [rep.velocity for rep in moved if rep.velocity is not None]
-    last_two = [loss for loss in last_losses(velocities) if loss is not None and round(loss, 3) >= policy.vl_stop_pct]
+    losses = [loss for loss in last_losses(velocities) if loss is not None]
+    last_two = [loss for loss in losses if round(loss, DECIMALS) >= policy.vl_stop_pct]  # as it is stored for rule 14
     if len(last_two) < 2:  # noqa: PLR2004 - "two consecutive" is the rule (S15)
         return None
     told: list[Evidence] = []

@@ -13,6 +13,7 @@ from streams.core.fatigue_rules import has_had_its_time, last_losses, seen
 from streams.core.policy import Policy
 from streams.core.rule import Match
 from streams.core.session import SessionState
+from streams.core.set_metrics import DECIMALS
 from streams.core.sets import RepNote
 from streams.core.situation import MIN_WINDOW_SHARE, WINDOW_DECIMALS, Situation, lowered, range_step
 
@@ -133,7 +134,7 @@ def unsteady_reduce(situation: Situation, policy: Policy) -> Match | None:
     if session.intent == "max":
         losses = last_losses([rep.velocity for rep in running.fast if rep.velocity is not None])
         loss_pct = losses[-1] if losses and reps[-1].is_fast and reps[-1].velocity is not None else None
-        if loss_pct is None or round(loss_pct, 3) >= policy.unsteady_vl_pct:
+        if loss_pct is None or round(loss_pct, DECIMALS) >= policy.unsteady_vl_pct:
             return None
         told = (*told, Evidence(reps[-1].id, "velocity_loss_robust_pct", round(loss_pct, 3)))
     changes = lowered(situation, policy.form_cut_pct)

@@ -87,6 +87,15 @@ def test_two_reps_in_a_row_over_the_limit_end_the_set() -> None:
     assert losses == [pytest.approx(24.0, abs=2.0), pytest.approx(28.0, abs=2.0)]
 
 
+@pytest.mark.parametrize(("third_mps", "ends"), [(1.0, True), (0.99999, False)])
+def test_a_loss_is_compared_with_the_limit_as_it_is_stored(third_mps: float, *, ends: bool) -> None:
+    #  0.8 against 1.0 is 20 %, against 0.999997 it is 19.999733
+    values = by_number(mean_velocity=(1.0, 1.0, third_mps, 0.8, 0.8))
+    _, said = run(records(story((1.0,) * 5)), values=values)
+    assert (metrics(said, SetSummarised)[0].values["velocity_loss_robust_pct"] >= 20.0) == ends
+    assert [one.rule for one in commands(said)] == (["velocity_loss_stop"] if ends else [])
+
+
 def test_a_paced_set_is_never_stopped_by_velocity_loss() -> None:
     _, said = run(records(paced_story()))
     assert commands(said) == []

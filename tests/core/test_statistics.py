@@ -66,7 +66,7 @@ def robust_loss(v: FloatArray) -> FloatArray:
 
 def reaches(losses: FloatArray, limit_pct: float) -> BoolArray:
     """Compare as the rules do: rounded first."""
-    return np.asarray(np.round(losses, 3) >= limit_pct)
+    return np.asarray(np.round(losses, 6) >= limit_pct)
 
 
 def in_a_row(over: BoolArray, count: int) -> BoolArray:
