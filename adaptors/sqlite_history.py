@@ -14,7 +14,7 @@ import msgspec
 from adaptors.line_protocol import line
 from adaptors.meter_points import MEASUREMENT
 from adaptors.points import FieldValue, Point, Rejected, Tags
-from streams.core.errors import Busy, Malformed
+from streams.core.errors import BrokenPromise, Busy, Malformed
 
 ROWS_PER_TRANSACTION = 5_000
 """One transaction costs one flush to disk, and others can write only between two of them."""
@@ -85,7 +85,7 @@ class SqliteHistory:
     """Points in one SQLite file; every statement runs in one thread of its own, one after the other.
 
     It refuses what InfluxDB refuses, so that a clinic can move from the one to the other. Every call raises `Busy`
-    while the file is locked or the disk is full.
+    while the file is locked or the disk is full, and `BrokenPromise` when the file is damaged.
     """
 
     def __init__(self, path: Path, lock_wait_s: float, thread: ThreadPoolExecutor) -> None:
@@ -155,10 +155,9 @@ class SqliteHistory:
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in _NOT_NOW:  # the low byte; the others tell the kind more closely
-                raise Busy(f"history {self._path}: {error}") from error
-            raise
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the others tell the kind more closely
+            raise (Busy if code in _NOT_NOW else BrokenPromise)(f"history {self._path}: {error}") from error
 
     def _open(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=self._lock_wait_s, isolation_level=None)

@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,18 @@ async def test_only_what_a_process_uses_is_written_and_its_memory() -> None:
     assert (dict(lag.tags)["stage"], lag.fields, lag.t_ns) == ("control", {"value": 3.0}, 7)
     assert by_name["spineloop_rep_to_command_seconds"].fields["p50"] == pytest.approx(0.015)
     assert all(point.tags == tuple(sorted(point.tags)) for point in sink.written)
+
+
+async def test_a_history_file_that_is_damaged_ends_no_meters(tmp_path: Path) -> None:
+    exposition = Exposition()
+    async with open_sqlite_history(tmp_path / "history.db") as sink:
+        writing = MeterHistory(sink, exposition.readings, WHO, exposition, now_ns=lambda: 7)
+        with closing(sqlite3.connect(tmp_path / "history.db")) as other:
+            other.execute("DROP TABLE point")
+        await writing.write()
+        with pytest.raises(BrokenPromise, match="no such table: point"):
+            await sink.ping()
+    assert b'spineloop_busy_total{component="meters"} 1.0' in exposition.text()
 
 
 async def test_it_writes_at_once_and_once_more_when_it_is_told_to_stop(tmp_path: Path) -> None:

@@ -72,3 +72,11 @@ def test_a_log_of_a_later_version_is_one_line_and_not_a_traceback(spineloop: Spi
     assert said.code == 1
     assert "spineloop: serve: the log file has version 99" in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_history_that_is_no_database_is_one_line_and_not_a_traceback(spineloop: Spineloop, tmp_path: Path) -> None:
+    (tmp_path / "history.db").write_bytes(b"?" * 5_000)
+    said = spineloop("serve", "--data", tmp_path, "--port", free_port(), "--no-page", SPINELOOP_HTTP_PORT="0")
+    assert said.code == 1
+    assert f"spineloop: serve: history {tmp_path / 'history.db'}: file is not a database" in said.err
+    assert "Traceback" not in said.err
