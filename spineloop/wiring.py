@@ -378,14 +378,16 @@ def reflex(settings: Settings, meters: Meters) -> Role:
         policy=digest(settings.policy()),
     )
 
+    needs = Needs(sender.connected)  # from the start: who is in danger does not wait for a handshake
+    listen = beside(listening.run, needs.keep_asking)
+
     async def run(stop: asyncio.Event) -> None:
         try:
-            await listening.run(stop)
+            await listen(stop)
         finally:
-            await sender.close()
+            await sender.close()  # when nobody asks any more, who would connect anew
 
-    needs = Needs(sender.connected)  # from the start: who is in danger does not wait for a handshake
-    return Role("reflex", beside(run, needs.keep_asking), lambda: listening.ready and needs.answer)
+    return Role("reflex", run, lambda: listening.ready and needs.answer)
 
 
 def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:

@@ -14,7 +14,7 @@ from ingest.reflex import Reflex
 from loadtest.machine import Machine as Simulated
 from loadtest.native import Server, mosquitto
 from loadtest.truth import Ledger
-from spineloop import wiring
+from spineloop import watchdog, wiring
 from spineloop.settings import Settings
 from streams.core import codec
 from streams.core.commands import Command
@@ -209,6 +209,35 @@ async def test_a_stop_that_the_broker_refuses_is_not_counted_as_sent(monkeypatch
             await machines.acked.wait()
         stop.set()
     assert meters.totals["spineloop_reflex_stops_total"] == 0
+
+
+class Slow(Pressed):
+    """A connection whose broker takes its time to hang up."""
+
+    lost: str | None = None
+
+    async def close(self) -> None:
+        self.lost = "closed by us"
+        await asyncio.sleep(0.1)
+
+
+async def test_while_it_says_goodbye_nobody_connects_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stop = list[Slow](), asyncio.Event()
+
+    async def connect() -> Slow:
+        made.append(Slow(Said("", b"")))
+        return made[-1]
+
+    monkeypatch.setattr(watchdog, "LOOK_S", 0.01)
+    monkeypatch.setattr(wiring, "connect", lambda *_, **__: connect)
+    role = wiring.reflex(Settings.read({}), Counts())
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(role.run(stop))
+        async with asyncio.timeout(DEADLINE_S):
+            while not role.is_ready():
+                await asyncio.sleep(0.01)
+        stop.set()
+    assert [one.lost for one in made] == ["closed by us"] * 2  # that which listens, and that which says
 
 
 async def test_a_broker_that_was_away_is_asked_again() -> None:
