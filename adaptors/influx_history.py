@@ -28,6 +28,10 @@ SHARD_DAYS = 7
 YIELD_EVERY_POINTS = 250
 """Points turned into lines before other tasks get their turn: about 5 ms."""
 
+SLOWEST_BYTES_PER_S = 500_000
+"""What a line to the server carries at least, 4 Mbit/s. A full batch of reps is 10 MB: on a line of 10 Mbit/s, or to a
+server with much else to do, it takes longer than an answer may, and sent again it takes as long again, for ever."""
+
 ERASE_TIMEOUT_S = 300.0
 """Longest wait for one answer while something is erased, in s: the server reads every point of a day for it."""
 
@@ -55,7 +59,7 @@ class InfluxAddress(msgspec.Struct, frozen=True, kw_only=True):
     user, password : str
         On 2.x any user name, and an API token as the password. Empty: anonymous.
     timeout_s : float
-        Longest wait for one answer in s; shorter than the time in which a process must end.
+        Longest wait for one answer in s, beside what the bytes of a write may take.
     """
 
     url: str
@@ -226,7 +230,9 @@ class InfluxHistory:
         """Send lines; return None when all are durable, or why some of them are not."""
         address = self._address
         place = {"db": address.database, "rp": address.retention, "precision": "ns"}
-        status, text = await self._post("write", place, io.BytesIO("\n".join(lines).encode()))
+        body = "\n".join(lines).encode()
+        timeout_s = address.timeout_s + len(body) / SLOWEST_BYTES_PER_S
+        status, text = await self._post("write", place, io.BytesIO(body), timeout_s)
         return None if status == 204 else self._refusal(status, text)  # noqa: PLR2004 - No Content
 
     async def _query(self, influxql: str, timeout_s: float | None = None) -> list[dict[str, Any]]:

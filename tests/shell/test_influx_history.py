@@ -41,6 +41,7 @@ class Answers:
         self.logins: set[str] = set()
         self.status, self.body = 204, ""
         self.conflict: tuple[int, str] | None = None
+        self.takes_s_per_byte = 0.0
         self.policies = [["raw", "0s", "168h0m0s", 1, True]]
 
     async def ping(self, _: web.Request) -> web.Response:
@@ -48,6 +49,7 @@ class Answers:
 
     async def write(self, request: web.Request) -> web.Response:
         text = await self.remember(request)
+        await asyncio.sleep(len(text) * self.takes_s_per_byte)
         if self.conflict is not None:
             status, body = self.conflict
             bad = [line for line in text.split("\n") if "i " in line]
@@ -105,14 +107,16 @@ async def answers() -> Answers:
 
 
 @asynccontextmanager
-async def history_of(answers: Answers, user: str = "", password: str = "") -> AsyncIterator[InfluxHistory]:
+async def history_of(
+    answers: Answers, user: str = "", password: str = "", timeout_s: float = 5.0
+) -> AsyncIterator[InfluxHistory]:
     app = web.Application()
     app.router.add_get("/ping", answers.ping)
     app.router.add_post("/write", answers.write)
     app.router.add_post("/query", answers.query)
     async with TestServer(app) as server:
         url = str(server.make_url("/"))
-        address = InfluxAddress(url=url, database="telemetry", user=user, password=password)
+        address = InfluxAddress(url=url, database="telemetry", user=user, password=password, timeout_s=timeout_s)
         async with open_influx_history(address) as history:
             yield history
 
@@ -217,6 +221,16 @@ async def test_erasing_has_patience_with_a_server_and_never_asks_for_more_than_a
         assert await history.rewrite("acme/p-1", lambda text: text.replace("p-1", "erased")) == 3
     assert (set(years.texts.values()), len(years.texts)) == ({"acme/erased"}, 3)
     assert years.widest_ns <= DAY_NS
+
+
+async def test_a_batch_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow_line(answers: Answers) -> None:
+    answers.takes_s_per_byte = 1e-6
+    batch = [Point("m", (), {"f": "x" * 1_000}, number) for number in range(500)]
+    async with history_of(answers, timeout_s=0.2) as history:
+        assert await history.write(batch) == []
+        answers.takes_s_per_byte = 1.0
+        with pytest.raises(Busy, match="can't be reached"):
+            await history.write([pulse(1)])
 
 
 async def test_a_server_that_gives_no_answer_in_time_is_told_as_such() -> None:
