@@ -40,6 +40,10 @@ FETCH_WAIT_MS = 100
 PATIENT_BYTES = 256 * 1024
 """What is worth an answer to one who has patience."""
 
+SLOWEST_BYTES_PER_S = 500_000
+"""What a line to Kafka carries at least, 4 Mbit/s. After an outage a bridge appends up to 64 MiB at once: where that
+takes longer than an answer may, what fits in that time is stored again with each try, and the rest never."""
+
 STOP_S = 2.0
 """Longest wait for a client to leave orderly; SIGTERM gives a process ten seconds, and most of them to its work."""
 

@@ -10,7 +10,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.partitioner import murmur2
 
 from adaptors import kafka_clients
-from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster, running, running_together, within
+from adaptors.kafka_clients import (
+    PRODUCER_BATCH_BYTES,
+    SLOWEST_BYTES_PER_S,
+    Cluster,
+    running,
+    running_together,
+    within,
+)
 from adaptors.kafka_lane import Lane
 from adaptors.kafka_subscription import KafkaSubscription, Listener, as_records
 from adaptors.kafka_topics import check_topics
@@ -135,8 +142,9 @@ class KafkaLog:
         for record in records:
             lots[self._lanes[record.topic, self._partition_of(record.key)]].append(record)
         self._waiting += len(records)
+        line_s = sum(len(record.value or b"") for record in records) / SLOWEST_BYTES_PER_S
         try:
-            async with within(self._cluster.timeout_s, "append"):
+            async with within(self._cluster.timeout_s + line_s, "append"):
                 await asyncio.gather(*(lane.put(lot) for lane, lot in lots.items()))
         finally:
             self._waiting -= len(records)

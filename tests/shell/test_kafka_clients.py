@@ -3,15 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from adaptors import kafka_clients
 from adaptors.delivery import Delivery, Pace
-from adaptors.kafka_clients import Cluster
+from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster
+from adaptors.kafka_log import KafkaLog
 from adaptors.kafka_subscription import KafkaSubscription
 from streams.core.errors import Busy
-from streams.core.records import Record
+from streams.core.records import NewRecord, Record
+from streams.core.topics import LOG_TOPICS, TELEMETRY
 from tests.shell.counts import Counts
 from tests.shell.hand_kafka import BATCH_RECORDS, TOPIC, HandKafka
 
@@ -87,3 +90,25 @@ async def test_of_a_consumer_that_is_cut_off_nothing_goes_on_when_kafka_comes_ba
         left = asyncio.all_tasks() - before
         _, going_on = await asyncio.wait(left, timeout=2.0) if left else (left, left)
     assert going_on == set()
+
+
+async def test_an_append_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(bootstrap="hand:1", client_id="test", timeout_s=0.2)
+    producer = kafka_clients.producer(cluster, batch_bytes=PRODUCER_BATCH_BYTES)
+    sent: list[int] = []
+
+    async def send_batch(batch: Any, *_: object, **__: object) -> "asyncio.Future[None]":
+        await asyncio.sleep(batch.size() * 1e-6)
+        sent.append(batch.record_count())
+        stored = asyncio.get_running_loop().create_future()
+        stored.set_result(None)
+        return stored
+
+    monkeypatch.setattr(producer, "send_batch", send_batch)
+    offsets = kafka_clients.consumer(cluster)
+    log = KafkaLog(cluster, LOG_TOPICS, 1, records=producer, states=producer, offsets=offsets)
+    await log.append([NewRecord(TELEMETRY, b"m", bytes(100_000), 1) for _ in range(5)])
+    await asyncio.gather(*map(kafka_clients.stop, (producer, offsets)))
+    assert sum(sent) == 5
