@@ -146,7 +146,9 @@ class SqliteHistory:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(update, new)
         self._connection.execute("VACUUM")
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        is_held, *_ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_held:  # SQLite raises no error for it
+            raise Busy(f"history {self._path}: somebody reads it, so what was erased is still in its files")
         return len(new)
 
     async def _read(self, sql: str, value: str | int) -> Sequence[tuple[Any, ...]]:

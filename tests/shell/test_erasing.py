@@ -2,13 +2,16 @@
 
 import asyncio
 import re
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from adaptors.history import History
+from adaptors.points import Point
 from adaptors.sqlite_history import open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
@@ -17,7 +20,7 @@ from streams.checkpoint import Kept
 from streams.core import codec
 from streams.core.dead_letters import dead_letter
 from streams.core.erasure import Erasure
-from streams.core.errors import Malformed
+from streams.core.errors import Busy, Malformed
 from streams.core.outputs import to_records
 from streams.core.records import NewRecord, Record
 from streams.core.results import PatientScreened
@@ -151,6 +154,21 @@ def test_while_history_is_away_nothing_is_changed(spineloop: Spineloop, folder: 
     assert said.code == 1
     assert "InfluxDB at http://127.0.0.1:1 can't be reached" in said.err
     assert "log.db" in files_that_name(folder, patient)
+
+
+async def test_while_somebody_reads_history_what_was_erased_is_in_its_files_and_erasing_says_so(tmp_path: Path) -> None:
+    point = Point("rep", (("machine", "m1"),), {"patient": "acme/p-1"}, 1)
+    path = tmp_path / "history.db"
+    async with open_sqlite_history(path, lock_wait_s=0.01) as history:
+        await history.write([point])
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM point").fetchone()
+            with pytest.raises(Busy, match="somebody reads it"):
+                await history.rewrite("acme/p-1", lambda text: text.replace("p-1", "e"))
+            assert files_that_name(tmp_path, "acme/p-1") != []
+        await history.rewrite("acme/p-1", lambda text: text.replace("p-1", "e"))
+        assert files_that_name(tmp_path, "acme/p-1") == []
 
 
 @pytest.mark.parametrize("patient", ["acme", "acme/", "acme/p/1", "acme/p-1\n", "*/p-1"])
