@@ -1,6 +1,7 @@
 """The command line. Each command is a few lines: read the settings, put the parts together, run, say what happened."""
 
 import asyncio
+import gc
 import io
 import json
 import sys
@@ -88,7 +89,7 @@ def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, N
     settings = Settings.read()
     wiring.check_files(settings)  # before anything is waited for: a server that is away would take the blame
     logs.configure(settings.log_format, settings.log_level, role=name)
-    running.collect_seldom()
+    gc.freeze()  # what is there now lives as long as the process: no collection has to look at it again
     try:
         asyncio.run(work(settings, Exposition()))
     except _TOLD as error:

@@ -1,7 +1,6 @@
 """Running: roles as a process. Signals stop them, the first failure ends them all, and HTTP tells how they are."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Sequence
 
@@ -12,17 +11,7 @@ from spineloop.exposition import Exposition, served
 from spineloop.settings import Settings
 from spineloop.wiring import Role
 
-SELDOM = (50_000, 20, 100)
-"""After how many new objects Python looks for garbage: 70 times as many as by itself, for nearly all of ours is freed
-by its reference counts, and every rep in hand waits for a collection."""
-
 _log = structlog.get_logger()
-
-
-def collect_seldom() -> None:
-    """Leave out of collections what is there now, because it lives as long as the process, and have few of them."""
-    gc.freeze()
-    gc.set_threshold(*SELDOM)
 
 
 async def run(roles: Sequence[Role], settings: Settings, exposition: Exposition, stop: asyncio.Event) -> None:

@@ -11,7 +11,6 @@ from loadtest.bench import shares, stories
 from loadtest.bench.contenders import reps_are_measured
 from loadtest.bench.report import Effort, Run
 from loadtest.bench.stories import Said
-from spineloop import running
 from streams.checkpoint import State
 from streams.core.controller import Controller
 from streams.core.records import NewRecord, Record
@@ -65,7 +64,6 @@ async def stepping(effort: Effort) -> AsyncGenerator[Run, None]:
     said = list(islice(story, messages))
     reps = sum(isinstance(one.message, Rep) for one in said)
     records = [heard(stories.record(one), offset) for offset, one in enumerate(said)]
-    running.collect_seldom()  # as every role
     for _ in range(effort.runs):
         start_s = time.process_time()
         outputs = outputs_of(records)

@@ -20,7 +20,7 @@ from loadtest.bench.report import Host, host
 from loadtest.bench.stories import Said
 from loadtest.soak import source
 from loadtest.soak.memory import Sample, growth_pct, rss_bytes
-from spineloop import running, wiring
+from spineloop import wiring
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
 from streams.core.topics import DEAD_LETTER
@@ -167,7 +167,6 @@ class Passage:
 
 async def run(reps: int, seed: int, told: Callable[[Sample], None], *, is_traced: bool = False) -> Soaked:
     """Let at least so many reps through, in whole days."""
-    running.collect_seldom()  # as every role
     if is_traced:
         tracemalloc.start()
     recorded = source.day(seed, MACHINES, HOURS)
