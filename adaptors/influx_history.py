@@ -287,7 +287,7 @@ class InfluxHistory:
             raise BrokenPromise(self._missing(said))
         if status in {400, 413, 422} or "partial write" in said:  # 2.0 said 500 to a partial write
             return said
-        if status == 429 or status >= 500:  # noqa: PLR2004 - Too Many Requests; the server's own trouble
+        if status in {408, 429} or status >= 500:  # noqa: PLR2004 - a proxy's patience, too many, its own trouble
             raise Busy(f"InfluxDB at {self._url} answers {status}: {said}")
         raise BrokenPromise(f"InfluxDB at {self._url} answers {status}: check history_url: {said}")
 

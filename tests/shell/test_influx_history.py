@@ -177,7 +177,7 @@ async def test_a_batch_that_is_bad_throughout_costs_one_request(answers: Answers
     assert len(answers.requests) == 1
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_a_server_in_trouble_is_busy(answers: Answers, status: int) -> None:
     answers.status = status
     async with history_of(answers) as history:
