@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "firewall" / "machines.nft"
-RATE, BURST = 64 * 1_024, 256 * 1_024
+RATE, BURST = 32 * 1_024, 256 * 1_024
 """Bytes a second, and at once."""
 
 BEFORE = 4
@@ -56,5 +56,5 @@ def test_what_is_not_tcp_is_left_alone(seen: dict[str, object]) -> None:
 
 def test_the_rules_say_what_the_tests_say() -> None:
     rules = RULES.read_text(encoding="ascii")
-    assert re.findall(r"rate over (\d+) kbytes/second burst (\d+) kbytes", rules) == [("64", "256")]
+    assert re.findall(r"rate over (\d+) kbytes/second burst (\d+) kbytes", rules) == [("32", "256")]
     assert "define port = 8883" in rules
