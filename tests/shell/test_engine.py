@@ -939,53 +939,12 @@ async def test_e7_what_retention_took_before_an_engine_came_back_is_counted(log:
     assert {header(r, "ce_id") for r in await everything(log, METRIC)} == {"r0", "r1", "r2", "r5"}
 
 
-class MadeAnew(Brittle):
-    """A log that hands out `anew` when there is any, as Kafka does from the beginning of a topic that is another."""
+class Meddled(Brittle):
+    """A log that may hand out something else before it is read: `instead` is told who listens, and says what, if so."""
 
-    def __init__(self, log: SqliteLog) -> None:
+    def __init__(self, log: SqliteLog, instead: Callable[[Engine], Awaitable[Mapping[int, Sequence[Record]]]]) -> None:
         super().__init__(log)
-        self.anew: Mapping[int, Sequence[Record]] = {}
-        self._join = log.subscribe
-        self.subscribe = self._subscribe  # type: ignore[assignment]
-
-    @asynccontextmanager
-    async def _subscribe(self, *what: Any) -> AsyncIterator[Any]:
-        async with self._join(*what) as subscription:
-            poll = subscription.poll
-
-            async def polled(max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
-                anew, self.anew = self.anew, {}
-                return anew or await poll(max_records, timeout_s)
-
-            subscription.poll = polled  # type: ignore[method-assign]
-            yield subscription
-
-
-async def test_a_log_that_is_made_anew_while_an_engine_reads_it_ends_the_process_and_nothing_passes_for_done(
-    tmp_path: Path,
-) -> None:
-    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
-        log, stop = MadeAnew(real), asyncio.Event()
-        await log.append(INPUT)
-        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(stop))
-        await until(lambda: is_covered(log))
-        number = partition_of(b"m0", PARTITIONS)
-        log.anew = {number: [Record(TELEMETRY, number, 0, b"m0", b"new", 2_000)]}
-        await asyncio.wait({running}, timeout=5)
-        stop.set()
-        with pytest.raises(ExceptionGroup) as failed:
-            await running
-        assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
-        assert len(await everything(log, METRIC)) == len(INPUT)
-
-
-class Grown(Brittle):
-    """A log that gives a partition more than it knows, as Kafka does when a topic has got one while we read."""
-
-    def __init__(self, log: SqliteLog) -> None:
-        super().__init__(log)
-        self.has_grown = False
-        self._join = log.subscribe
+        self._join, self._instead = log.subscribe, instead
         self.subscribe = self._subscribe  # type: ignore[assignment]
 
     @asynccontextmanager
@@ -994,23 +953,51 @@ class Grown(Brittle):
             poll = subscription.poll
 
             async def polled(max_records: int, timeout_s: float) -> Mapping[int, Sequence[Record]]:
-                if self.has_grown:
-                    await listener.assigned([PARTITIONS])
-                return await poll(max_records, timeout_s)
+                return await self._instead(listener) or await poll(max_records, timeout_s)
 
             subscription.poll = polled  # type: ignore[method-assign]
             yield subscription
 
 
+async def test_a_log_that_is_made_anew_while_an_engine_reads_it_ends_the_process_and_nothing_passes_for_done(
+    tmp_path: Path,
+) -> None:
+    anew = list[Mapping[int, Sequence[Record]]]()
+
+    async def from_the_beginning(_: Engine) -> Mapping[int, Sequence[Record]]:
+        return anew.pop() if anew else {}
+
+    async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
+        log, stop = Meddled(real, from_the_beginning), asyncio.Event()
+        await log.append(INPUT)
+        running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(stop))
+        await until(lambda: is_covered(log))
+        number = partition_of(b"m0", PARTITIONS)
+        anew.append({number: [Record(TELEMETRY, number, 0, b"m0", b"new", 2_000)]})
+        await asyncio.wait({running}, timeout=5)
+        stop.set()
+        with pytest.raises(ExceptionGroup) as failed:
+            await running
+        assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
+        assert len(await everything(log, METRIC)) == len(INPUT)
+
+
 async def test_a_topic_that_gets_a_partition_more_while_an_engine_reads_it_ends_the_process_and_says_what_to_do(
     tmp_path: Path,
 ) -> None:
+    has_grown = asyncio.Event()
+
+    async def grown(listener: Engine) -> Mapping[int, Sequence[Record]]:
+        if has_grown.is_set():
+            await listener.assigned([PARTITIONS])
+        return {}
+
     async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
-        log = Grown(real)
+        log = Meddled(real, grown)
         await log.append(INPUT)
         running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(asyncio.Event()))
         await until(lambda: is_covered(log))
-        log.has_grown = True
+        has_grown.set()
         with pytest.raises(ExceptionGroup) as failed:
             async with asyncio.timeout(20):
                 await running
