@@ -16,6 +16,9 @@ POLL_S = 0.02
 STOP_LIMIT_S = 10.0
 """Longest wait after SIGTERM before SIGKILL. Kafka, the slowest, takes 1.6 s."""
 
+START_LIMIT_S = 120.0
+"""Longest wait for an answer; who ends before is found out at once. Roles need 2 s, on a machine that stalls 30."""
+
 LOG_TAIL_LINES = 20
 
 
@@ -38,7 +41,7 @@ class Program:
     """Connect and ask once; false if there is no answer, or a wrong one."""
     account: str = ""
     """Who it runs as when we are root; nobody else than us if empty."""
-    start_limit_s: float = 30.0
+    start_limit_s: float = START_LIMIT_S
     stop_limit_s: float = STOP_LIMIT_S
 
 

@@ -34,7 +34,6 @@ def worker(stack: Stack, stage: str, number: int = 0, /, *, app: str = "", **cho
         ),
         log=log,
         answers=answers,
-        start_limit_s=60.0,  # it reads all states back before it is ready
     )
 
 

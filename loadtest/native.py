@@ -184,7 +184,6 @@ async def influxdb(disk: Path | None = None) -> AsyncIterator[Server]:
             command=(executable, "-config", str(configuration)),
             log=folder / "server.log",
             answers=lambda: probes.speaks_influx(port),
-            start_limit_s=120.0,
         )
         async with running(program) as process:
             yield Server(f"http://{LOOPBACK}:{port}", LOOPBACK, port, folder, process)

@@ -26,6 +26,7 @@ from loadtest.bench.report import Bench, Effort, Outcome, Report, Run, outcome, 
 from loadtest.bench.scale import scale
 from loadtest.bench.stepping import stepping
 from loadtest.bench.wall import wall
+from streams.core.errors import Busy
 
 BENCHES: Mapping[str, Bench] = {
     "features": features,
@@ -94,7 +95,7 @@ async def measured(benches: Mapping[str, Bench], effort: Effort) -> Report:
 
 
 async def _runs(name: str, bench: Bench, effort: Effort) -> tuple[Sequence[Run], str]:
-    """Return the runs, and why there are no more if this machine was too slow."""
+    """Return the runs, and why there are no more if this machine was too slow, or a server silent for too long."""
     runs: list[Run] = []
     slow = ""
     try:
@@ -103,13 +104,21 @@ async def _runs(name: str, bench: Bench, effort: Effort) -> tuple[Sequence[Run],
                 async for run in one_by_one:
                     runs.append(run)
                     status.update(f"{name}: {len(runs)} runs done")
-    except TooSlow as why:
+    except (TooSlow, Busy) as why:
         slow = str(why)
+    except ExceptionGroup as several:
+        if several.split((TooSlow, Busy))[1] is not None:
+            raise
+        slow = str(_first(several))
     except TimeoutError:
         if not limit.expired():
             raise
         slow = f"not done within {LIMIT_S:.0f} s"
     return runs, slow
+
+
+def _first(error: Exception) -> Exception:
+    return _first(error.exceptions[0]) if isinstance(error, ExceptionGroup) else error
 
 
 if __name__ == "__main__":

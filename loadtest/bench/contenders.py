@@ -106,7 +106,7 @@ def _bare(servers: Stack) -> Program:
 def _quix(servers: Stack, stage: str) -> Program:
     log = servers.folder / f"quix-{stage}.log"
     command = (*_python("quix"), stage, servers.log.address, str(servers.folder / f"quix-{stage}"), QUIX[stage])
-    return Program(f"quix-{stage}", command, log, partial(_says, log, "is now processing"), start_limit_s=60.0)
+    return Program(f"quix-{stage}", command, log, partial(_says, log, "is now processing"))
 
 
 def _python(peer: str) -> Sequence[str]:

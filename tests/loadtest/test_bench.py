@@ -1,5 +1,6 @@
 """The benches: what a report holds, what makes a run void, and that the stories are what the budgets speak of."""
 
+import asyncio
 import subprocess
 import sys
 from collections import Counter
@@ -28,7 +29,7 @@ from loadtest.child import Program, running
 from loadtest.native import temporary_folder
 from streams.core import codec
 from streams.core.controller import Controller
-from streams.core.errors import Malformed
+from streams.core.errors import Busy, Malformed
 from streams.core.measure import measure
 from streams.core.records import NewRecord, Record
 from streams.core.telemetry import Rep
@@ -75,6 +76,28 @@ async def test_a_bench_that_this_machine_is_too_slow_for_says_so_and_is_not_void
     report = await measured({"slow": a_slow_one}, QUICK)
     assert (report.benches["slow"].slow, report.is_void) == ("not all was done within 0.2 s", False)
     assert report.benches["slow"].figures == {"reps_per_s": Spread(9.0, 9.0, 9.0)}
+
+
+async def a_silent_server(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
+    yield Run({"reps_per_s": 9.0})
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(not_now())
+
+
+async def not_now() -> None:
+    raise Busy("Kafka: read: no answer in time")
+
+
+async def test_a_server_that_is_silent_for_too_long_loses_nothing_and_a_defect_beside_it_is_no_excuse() -> None:
+    report = await measured({"silent": a_silent_server}, QUICK)
+    assert (report.benches["silent"].slow, report.is_void) == ("Kafka: read: no answer in time", False)
+
+    async def stumbles(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
+        yield Run({})
+        raise ExceptionGroup("both", [Busy("not now"), KeyError("a defect")])
+
+    with pytest.raises(ExceptionGroup, match="both"):
+        await measured({"broken": stumbles}, QUICK)
 
 
 async def without_a_run(effort: Effort) -> AsyncGenerator[Run, None]:  # noqa: ARG001
