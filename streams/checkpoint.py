@@ -56,7 +56,8 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     """The state of one key as stored: true up to, not including, `position`; `quarantine` says why it is frozen.
 
     The state has `at_most` so many bytes. In the entry of the position itself, `since` is the offset from which every
-    key is found in the state topic, and `last_ms` the timestamp of the last record before `position`.
+    key is found in the state topic, `last_ms` the timestamp of the last record before `position`, and `partitions` how
+    many the topics had, for another number puts most keys elsewhere; 0 is not told, as before this was kept.
     """
 
     position: int
@@ -65,6 +66,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     since: int = 0
     at_most: int = 0
     last_ms: int | None = None
+    partitions: int = 0
 
 
 class _Live:
@@ -84,7 +86,9 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Kept).decode
 
 
-def position_entry(position: int, since: int = 0, last_ms: int | None = None) -> tuple[bytes, bytes]:
+def position_entry(
+    position: int, since: int = 0, last_ms: int | None = None, partitions: int = 0
+) -> tuple[bytes, bytes]:
     r"""Build the entry that says up to where a checkpoint covers every key, and since where they are found.
 
     Examples
@@ -92,7 +96,7 @@ def position_entry(position: int, since: int = 0, last_ms: int | None = None) ->
     >>> position_entry(7)[0]
     b'\x00position'
     """
-    return POSITION_KEY, _encode(Kept(position, None, since=since, last_ms=last_ms))
+    return POSITION_KEY, _encode(Kept(position, None, since=since, last_ms=last_ms, partitions=partitions))
 
 
 def found_since(last: Record) -> int:
@@ -100,7 +104,16 @@ def found_since(last: Record) -> int:
 
     It doesn't when a checkpoint of several batches was cut off, or an erasure was the last who wrote.
     """
-    return _decode(last.value).since if last.key == POSITION_KEY and last.value is not None else 0
+    return _position(last).since
+
+
+def written_with(last: Record) -> int:
+    """Return how many partitions the topics had when the last record of a state partition was written; 0 if untold."""
+    return _position(last).partitions
+
+
+def _position(last: Record) -> Kept:
+    return _decode(last.value) if last.key == POSITION_KEY and last.value is not None else Kept(0, None)
 
 
 class State:
@@ -117,6 +130,7 @@ class State:
         self._moved = False
         self.position = 0
         self.last_ms: int | None = None
+        self.partitions = 0
         self.reached_ms = 0
         self.end = 0
 
@@ -132,7 +146,7 @@ class State:
             kept = _decode(record.value)
             if record.key == POSITION_KEY:
                 if kept.position >= self.position:
-                    self.position, self.last_ms = kept.position, kept.last_ms
+                    self.position, self.last_ms, self.partitions = kept.position, kept.last_ms, kept.partitions
             elif record.key not in self._keys or self._keys[record.key].position <= kept.position:
                 self._keys[record.key] = _Live(kept)
                 self._note(record.key, record.offset)
@@ -242,7 +256,7 @@ class State:
         self._dirty |= dict.fromkeys(self._stale())
         batches: list[Entries] = [[]]
         room = STATE_MAX_BATCH_BYTES
-        position = position_entry(self.position, self._since(), self.last_ms)
+        position = position_entry(self.position, self._since(), self.last_ms, self.partitions)
         for entry in [*(self._entry(key, self._keys[key]) for key in self._dirty), position]:
             size = len(entry[0]) + len(entry[1]) + ENTRY_OVERHEAD_BYTES
             if size > room:

@@ -53,17 +53,18 @@ class Forgetting:
         The patient's own state is left out, and not deleted by a tombstone: that would bear the name.
         """
         newest: dict[bytes, tuple[int, bytes]] = {}
-        reached = 0
+        reached = Kept(0, None)
         for record in records:
             clean = self.record(record)
             if clean is None or clean.value is None:
                 continue
-            position = _decode(clean.value).position
+            kept = _decode(clean.value)
             if clean.key == POSITION_KEY:
-                reached = max(reached, position)
-            elif clean.key not in newest or newest[clean.key][0] <= position:
-                newest[clean.key] = position, clean.value
-        return [*((key, value) for key, (_, value) in newest.items()), position_entry(reached)]
+                reached = max(reached, kept, key=lambda one: (one.position, one.partitions))
+            elif clean.key not in newest or newest[clean.key][0] <= kept.position:
+                newest[clean.key] = kept.position, clean.value
+        last = position_entry(reached.position, partitions=reached.partitions)
+        return [*((key, value) for key, (_, value) in newest.items()), last]
 
     def _state(self, record: Record) -> bytes:
         value = record.value or b""

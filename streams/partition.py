@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from streams.checkpoint import REWRITE_RECORDS, Entries, State, found_since
+from streams.checkpoint import REWRITE_RECORDS, Entries, State, found_since, written_with
 from streams.core.dead_letters import InARow
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import Meters
@@ -124,37 +124,67 @@ class Partition:
         self._expected = self._state.position
         return self._state.position
 
-    async def _bounds(self, topic: str) -> tuple[int, int]:
-        """Return the earliest and the next offset of a topic's partition.
+    async def _bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """Return the earliest and the next offset of each of a topic's partitions.
 
-        Raises BrokenPromise if the topic has got it since the log was opened: whoever counts anew would choose another
-        partition for most keys, and find no states there.
+        Raises BrokenPromise if the topic has got ours since the log was opened: whoever counts anew would choose
+        another partition for most keys, and find no states there.
         """
         bounds = await self._log.bounds(topic)
         if self._number not in bounds:
             raise BrokenPromise(
                 f"{self._stage.name}: {self._stage.topic} has a partition {self._number} now, where {topic} had"
-                f" {len(bounds)} in all: the number of partitions of a topic can't be changed. Stop every role, bring"
-                f" back a copy of the log, or delete {self._stage.topic} and {self._stage.state_topic}, make them anew"
-                f" with SPINELOOP_PARTITIONS={len(bounds)} (`spineloop topics create`) and start again without what"
-                " they held"
+                f" {len(bounds)} in all: {self._what_to_do(len(bounds))}"
             )
-        return bounds[self._number]
+        return bounds
+
+    def _what_to_do(self, partitions: int) -> str:
+        return (
+            "the number of partitions of a topic can't be changed. Stop every role, bring back a copy of the log, or"
+            f" delete {self._stage.topic} and {self._stage.state_topic}, make them anew with"
+            f" SPINELOOP_PARTITIONS={partitions} (`spineloop topics create`) and start again without what they held"
+        )
+
+    def _check_partitions(self, was: int, now: int) -> None:
+        """Raise BrokenPromise if all topics were given more partitions together, which nothing else shows."""
+        if was not in {0, now}:
+            raise BrokenPromise(
+                f"{self._stage.name}: the states in {self._stage.state_topic} were written with {was} partitions, where"
+                f" there are {now} now, and most keys would not find theirs: {self._what_to_do(now)}"
+            )
 
     async def _read_state(self) -> None:
         topic, number = self._stage.state_topic, self._number
-        first, end = await self._bounds(topic)
+        bounds = await self._bounds(topic)
+        first, end = bounds[number]
         if end - first > REWRITE_RECORDS:
             async for records in self._log.read(topic, number, end - 1, end):
                 first = max(first, found_since(records[-1]))
         async for records in self._log.read(topic, number, first, end):
             self._state.join(records)
-        self._state.end = end
+        self._check_partitions(self._state.partitions, len(bounds))
+        self._state.partitions, self._state.end = len(bounds), end
 
     async def check_log(self) -> None:
-        """Raise BrokenPromise if the states are not of this log: what it says from now on would pass for old."""
+        """Raise BrokenPromise if the states are not of this log.
+
+        What it says from now on would pass for old, or belong to states that another partition has.
+        """
         if not await self._retry(self._log_goes_on):
             raise self._another_log(self._state.position)
+        if self._state.end == 0:
+            await self._retry(self._ask_another)
+
+    async def _ask_another(self) -> None:
+        """Have the first partition that has states tell how many there were, as one that was added has none itself."""
+        topic = self._stage.state_topic
+        bounds = await self._bounds(topic)
+        asked = next((number for number, (first, end) in sorted(bounds.items()) if first < end), None)
+        if asked is None:
+            return
+        _, end = bounds[asked]
+        async for records in self._log.read(topic, asked, end - 1, end):
+            self._check_partitions(written_with(records[-1]), len(bounds))
 
     def _another_log(self, known: int) -> BrokenPromise:
         name, state_topic = self._stage.name, self._stage.state_topic
@@ -166,7 +196,7 @@ class Partition:
 
     async def _log_goes_on(self) -> bool:
         topic, number, position = self._stage.topic, self._number, self._state.position
-        first, end = await self._bounds(topic)
+        first, end = (await self._bounds(topic))[number]
         if position > end or self._state.last_ms is None or position <= first:  # too old to be there any more
             return position <= end
         last = [record async for some in self._log.read(topic, number, position - 1, position) for record in some]

@@ -9,6 +9,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from adaptors.sqlite_file import partition_of
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from streams import checkpoint, partition, reducer
 from streams import engine as engine_module
-from streams.checkpoint import State
+from streams.checkpoint import State, written_with
 from streams.core.dead_letters import PREFIX
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.meters import MeterName
@@ -30,6 +31,7 @@ from tests.shell.tally import Tally, told
 from tests.shell.tally import said as said_of
 
 PARTITIONS = 2
+MORE = 4  # once somebody has given every topic more
 QUICK = EngineSettings(checkpoint_s=0.01)
 
 ONE_KEY_BYTES = 100
@@ -1007,6 +1009,58 @@ async def test_a_topic_that_gets_a_partition_more_while_an_engine_reads_it_ends_
         assert str(error).startswith(found)
         assert f"with SPINELOOP_PARTITIONS={PARTITIONS} " in str(error)
         assert "\n" not in str(error)
+
+
+@asynccontextmanager
+async def grown_together(folder: Path) -> AsyncIterator[Brittle]:
+    """Open a log whose topics were all given more partitions, each as many, while nobody had it open."""
+    with closing(sqlite3.connect(folder / "log.db")) as connection, connection:
+        rows = [(TELEMETRY, number) for number in range(PARTITIONS, MORE)]
+        connection.executemany("INSERT INTO partition (topic, number) VALUES (?, ?)", rows)
+    async with open_sqlite_log(folder / "log.db", MORE) as log:
+        yield Brittle(log)
+
+
+async def test_topics_that_all_got_more_partitions_together_end_the_process_before_a_key_misses_its_state(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as before:
+        await before.append(INPUT)
+        await run_until_done(before)
+    async with grown_together(tmp_path) as log:
+        await log.append([told(f"m{n}", "more") for n in range(9)])
+        with pytest.raises(ExceptionGroup) as failed:
+            async with asyncio.timeout(20):
+                await Engine(Tally(), log, Counts(), QUICK).run(asyncio.Event())
+        (error,) = failed.value.exceptions
+        assert isinstance(error, BrokenPromise)
+        found = (
+            f"tally: the states in {CONTROLLER_STATE} were written with {PARTITIONS} partitions, where there are {MORE}"
+        )
+        assert str(error).startswith(found)
+        assert f"with SPINELOOP_PARTITIONS={MORE} " in str(error)
+        assert "\n" not in str(error)
+        with pytest.raises(BrokenPromise, match="were written with"):  # also who is given none but what was added
+            await Engine(Tally(), log, Counts(), QUICK).assigned([MORE - 1])
+        assert log.writes == ["outputs"]  # those that the test has appended
+
+
+async def test_states_that_do_not_tell_a_number_of_partitions_go_on_and_tell_it_from_then_on(
+    log: Brittle, tmp_path: Path
+) -> None:
+    await log.append(INPUT)
+    await run_until_done(log)
+    (tmp_path / "old").mkdir()
+    async with opened(tmp_path / "old") as other:
+        for record in await everything(log, CONTROLLER_STATE):
+            old = msgspec.msgpack.encode(msgspec.msgpack.decode(record.value or b"")[:-1])
+            assert written_with(msgspec.structs.replace(record, value=old)) == 0
+            await other.checkpoint(CONTROLLER_STATE, record.partition, [(record.key, old)], 0)
+        await other.append([*INPUT, *(told(f"m{n}", "more") for n in range(3))])
+        await run_until_done(other)
+        assert {header(record, "ce_id") for record in await everything(other, METRIC)} == {"more"}
+        last = {record.partition: record for record in await everything(other, CONTROLLER_STATE)}
+        assert {written_with(record) for record in last.values()} == {PARTITIONS}
 
 
 async def test_states_go_on_with_a_log_whose_records_were_erased_or_are_too_old_to_be_there(

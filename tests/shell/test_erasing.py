@@ -16,7 +16,7 @@ from adaptors.sqlite_history import open_sqlite_history
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from spineloop.embedded import PARTITIONS
-from streams.checkpoint import Kept
+from streams.checkpoint import Kept, position_entry, written_with
 from streams.core import codec
 from streams.core.dead_letters import dead_letter
 from streams.core.erasure import Erasure
@@ -237,6 +237,17 @@ def test_a_name_that_no_decoder_shows_is_replaced_as_well(
     assert spineloop("erase", "--patient", patient, "--data", folder, "--yes").code == 0
     assert files_that_name(folder, patient) == []
     assert name not in b"".join(record.value or b"" for record in asyncio.run(records(folder))[DEAD_LETTER])
+
+
+def test_with_how_many_partitions_states_were_written_is_not_forgotten_with_the_name() -> None:
+    controller, _ = stages = week.stages()
+    records = [
+        Record(controller.state_topic, 0, n, *position_entry(position, partitions=partitions), week.START_MS)
+        for n, (position, partitions) in enumerate([(3, 0), (9, 4), (5, 4)])
+    ]
+    *_, (key, value) = Forgetting(Erasure("acme/p1", "acme/erased-0"), stages).states(records)
+    anew = Record(controller.state_topic, 0, 3, key, value, week.START_MS)
+    assert (msgspec.msgpack.decode(value, type=Kept).position, written_with(anew)) == (9, 4)
 
 
 def test_why_a_key_froze_names_nobody_even_if_it_had_no_state_yet() -> None:
