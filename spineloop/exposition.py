@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from errno import EACCES, EADDRINUSE
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from adaptors.meter_points import Reading
 from dashboards.live.guard import IDLE_S, Guard
+from spineloop.door import listening
 from spineloop.settings import PREFIX, WrongSetting
 from streams.core.meters import METERS, MeterName
 
@@ -22,6 +23,10 @@ SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0,
 
 MEMORY = "process_resident_memory_bytes"
 """What the operating system says of this process; the only such meter that goes into history."""
+
+MAX_CONNECTIONS = 64
+"""Connections that are open at once: Prometheus, whoever asks `/healthz` and `/readyz`, and a person need a handful.
+With thousands that ask nothing a role would have no file left for Kafka or the broker."""
 
 
 class Exposition:
@@ -103,8 +108,8 @@ async def served(
     """Answer `/metrics`, `/healthz` (alive) and `/readyz` (200 once `is_ready`, else 503) while the block runs.
 
     With a token, `/metrics` are for whoever shows it as a bearer, as Prometheus does. The others are asked by whatever
-    keeps this process alive, tell one word, and ask for nothing. Port 0 answers nobody. Raises WrongSetting if the port
-    can't be had.
+    keeps this process alive, tell one word, and ask for nothing. Port 0 answers nobody. Who comes while there are
+    `MAX_CONNECTIONS` is closed at once. Raises WrongSetting if the port can't be had.
     """
     if port == 0:
         yield
@@ -128,14 +133,13 @@ async def served(
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     runner = web.AppRunner(app, access_log=None, keepalive_timeout=IDLE_S)
     await runner.setup()
-    try:
+    async with AsyncExitStack() as stops:
+        stops.push_async_callback(runner.cleanup)
         try:
-            await web.TCPSite(runner, host, port).start()
+            await stops.enter_async_context(listening(runner, host, port, MAX_CONNECTIONS))
         except OSError as error:
             raise unheard("HTTP", error) from error
         yield
-    finally:
-        await runner.cleanup()
 
 
 def unheard(name: str, error: OSError) -> WrongSetting:
