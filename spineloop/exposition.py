@@ -12,8 +12,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
 
 from adaptors.meter_points import Reading
+from dashboards.live.door import listening
 from dashboards.live.guard import IDLE_S, Guard
-from spineloop.door import listening
 from spineloop.settings import PREFIX, WrongSetting
 from streams.core.meters import METERS, MeterName
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from dashboards.live import shown
 from dashboards.live.board import Board
+from dashboards.live.door import listening
 from dashboards.live.feed import Feed, Log
 from dashboards.live.guard import COOKIE, FAILURES_S, IDLE_S, Guard
 from dashboards.live.view import View
@@ -42,6 +43,10 @@ SEND_S = 20.0
 """A browser that takes nothing for so long is let go, in s; it comes back by itself and is told everything anew."""
 
 MAX_BROWSERS = 100
+MAX_CONNECTIONS = 512
+"""Connections that are open at once: each browser that looks holds one for as long, and some more for a while. With
+thousands that ask nothing the process would have no file left for Kafka or the broker."""
+
 MAX_BODY = 4_096
 BODY_S = 10.0
 """A body has to be there after so long, in s."""
@@ -155,14 +160,14 @@ class Page:
         runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=IDLE_S)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, self._settings.host, self._settings.port)
-            try:
-                await site.start()
-            except OSError as error:
-                raise NoPort(error.errno, error.strerror) from error
-            self.port = runner.addresses[0][1]
-            _log.info("page", url=self.url, asks_for_token=self._guard.asks)
-            await self._feed.run(stop)
+            async with AsyncExitStack() as stops:
+                heard = listening(runner, self._settings.host, self._settings.port, MAX_CONNECTIONS)
+                try:
+                    self.port = await stops.enter_async_context(heard)
+                except OSError as error:
+                    raise NoPort(error.errno, error.strerror) from error
+                _log.info("page", url=self.url, asks_for_token=self._guard.asks)
+                await self._feed.run(stop)
         finally:
             self.port = 0
             for browser in [*self._browsers]:

@@ -79,7 +79,7 @@ async def test_one_connection_more_than_the_bound_is_closed_and_after_another_ha
         async with connected(port):
             with capture_logs() as lines:
                 assert [await answer_at(port) for _ in range(3)] == [b""] * 3
-                monkeypatch.setattr("spineloop.door.TELL_S", 0.0)  # a minute later
+                monkeypatch.setattr("dashboards.live.door.TELL_S", 0.0)  # a minute later
                 assert await answer_at(port) == b""
             told = [line["refused"] for line in lines if line["event"] == "connections refused"]
             assert told == [1, 3]  # all are counted, in a line a minute

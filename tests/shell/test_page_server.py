@@ -4,12 +4,19 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import (
+    ClientConnectionError,
+    ClientResponse,
+    ClientSession,
+    ClientWebSocketResponse,
+    WSMsgType,
+    WSServerHandshakeError,
+)
 from msgspec.structs import replace
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
@@ -369,6 +376,23 @@ async def test_who_asks_nothing_is_cut_and_who_listens_is_not(
         await socket.send_json({"look": "letters"})
         told = Live(socket)
         await told.until(lambda: told.detail)
+
+
+async def test_one_connection_more_than_the_bound_is_closed_and_after_another_has_gone_a_new_one_is_answered(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboards.live.server.MAX_CONNECTIONS", 2)
+    async with page_on(log) as page, browser_at(page) as browser, live(browser) as socket:
+        _, idle = await asyncio.open_connection("127.0.0.1", page.port)
+        async with browser_at(page) as another, asyncio.timeout(DEADLINE_S):
+            with pytest.raises(ClientConnectionError):
+                await another.get("/api/me")
+            idle.close()
+            status = 0
+            while status != 200:
+                with suppress(ClientConnectionError):
+                    status = (await another.get("/api/me")).status
+            await Live(socket).hear()  # who looks was not disturbed
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
