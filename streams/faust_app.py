@@ -30,6 +30,7 @@ from streams.core.topics import STATE_COMPACTION_LAG_MS
 from streams.engine import QUARANTINE_WINDOW_S, QUARANTINES, EngineSettings
 from streams.partition import SLICE_RECORDS
 from streams.reducer import Reducer
+from streams.traces import Trace
 
 TAKE_S = 0.05
 """How long a batch collects records, in s. Faust waits it out even if only one came, so a command waits for it too."""
@@ -230,9 +231,10 @@ class Witness:
         if self._letters.are_too_many:
             self._broken = f"{self._stage}: {self._letters.total} dead letters in a row"
 
-    def froze(self, record: Record, trace: str) -> None:
+    def froze(self, record: Record, trace: Trace) -> None:
         """Hear that a key was frozen, and note when that happens too often."""
-        _log.error("%s: key of %d/%d quarantined: %s", self._stage, record.partition, record.offset, trace)
+        where = trace.places  # what the exception says may quote a patient
+        _log.error("%s: key of %d/%d quarantined: %s", self._stage, record.partition, record.offset, where)
         now_s = time.monotonic()
         self._quarantined_s.append(now_s)
         if len(self._quarantined_s) == QUARANTINES and now_s - self._quarantined_s[0] < QUARANTINE_WINDOW_S:

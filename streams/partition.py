@@ -17,6 +17,7 @@ from streams.core.records import Record
 from streams.core.stage import Stage
 from streams.log import Log
 from streams.reducer import Reducer
+from streams.traces import Trace
 
 SLICE_RECORDS = 500
 """Records prepared together: enough for arrays to pay, few enough that a command waits for tens of ms at most."""
@@ -296,11 +297,16 @@ class Partition:
         """Hear that a record was reduced: not all of them are bad."""
         self._letters.good()
 
-    def froze(self, record: Record, trace: str) -> None:
+    def froze(self, record: Record, trace: Trace) -> None:
         """Hear that a key was frozen; too many of them stop the process, once this slice is durable (E7)."""
-        # its place and not the key, which may be a patient's: `spineloop dead-letters` shows it to those who may know
+        # its place and not the key, which may be a patient's, nor what the exception says, which may quote one:
+        # `spineloop dead-letters` shows both to those who may know
         _log.error(
-            "key quarantined", stage=self._stage.name, partition=record.partition, offset=record.offset, trace=trace
+            "key quarantined",
+            stage=self._stage.name,
+            partition=record.partition,
+            offset=record.offset,
+            defect=trace.places,
         )
         self._meters.count("spineloop_quarantined_total", stage=self._stage.name)
         self._broken = self._owner.quarantined() or self._broken

@@ -4,7 +4,6 @@ It keeps the promise E7: a record that can't be understood becomes a dead letter
 alone, and the same records freeze the same keys whoever drives.
 """
 
-import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +12,7 @@ from streams.core.dead_letters import dead_letter
 from streams.core.errors import Malformed
 from streams.core.records import NewRecord, Record, header
 from streams.core.stage import Stage
+from streams.traces import Trace
 
 REDRIVE = "spineloop-redrive"
 """Header of a dead letter that was put back after a mend: it lifts the quarantine of its key."""
@@ -30,12 +30,16 @@ class Witness(Protocol):
     def put_aside(self, record: Record, reason: str) -> None:
         """Hear that a record became a dead letter."""
 
-    def froze(self, record: Record, trace: str) -> None:
-        """Hear that a defect of ours froze the record's key."""
+    def froze(self, record: Record, trace: Trace) -> None:
+        """Hear that a defect of ours froze the record's key; of the trace only `places` may go into a log."""
 
 
 class Defect(Exception):
     """`prepare` failed on one record: the fault is ours, the record is innocent."""
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__(trace)
+        self.trace = trace
 
 
 def prepared(stage: Stage[Any, Any], records: Sequence[Record]) -> Sequence[Any]:
@@ -49,8 +53,8 @@ def prepared(stage: Stage[Any, Any], records: Sequence[Record]) -> Sequence[Any]
 def _prepared_alone(stage: Stage[Any, Any], record: Record) -> Any:  # noqa: ANN401 - an item, or what went wrong
     try:
         return stage.prepare([record])[0]
-    except Exception:  # noqa: BLE001
-        return Defect(traceback.format_exc())
+    except Exception as error:  # noqa: BLE001
+        return Defect(Trace.of(error))
 
 
 class Reducer:
@@ -79,7 +83,7 @@ class Reducer:
                 return [self._letter(record, "quarantined", "its key is frozen until a redrive")]
             self._state.release(record.key)
         if isinstance(item, Defect):
-            return self._freeze(record, str(item))
+            return self._freeze(record, item.trace)
         return self._stepped(record, item)
 
     def _stepped(self, record: Record, item: Any) -> Sequence[NewRecord]:  # noqa: ANN401
@@ -88,15 +92,15 @@ class Reducer:
         except Malformed as malformed:
             self._state.passed(record)  # what a redrive has lifted stays lifted
             return self._aside(record, malformed)
-        except Exception:  # noqa: BLE001
-            return self._freeze(record, traceback.format_exc())
+        except Exception as error:  # noqa: BLE001
+            return self._freeze(record, Trace.of(error))
         self._witness.stepped()
         return outputs
 
     def _aside(self, record: Record, malformed: Malformed) -> Sequence[NewRecord]:
         return [self._letter(record, malformed.reason, malformed.detail)]
 
-    def _freeze(self, record: Record, trace: str) -> Sequence[NewRecord]:
+    def _freeze(self, record: Record, trace: Trace) -> Sequence[NewRecord]:
         """Freeze one key as it was before this record (E7)."""
         detail = trace.strip().splitlines()[-1]
         self._state.quarantine(record, detail)

@@ -1,6 +1,7 @@
 """The engine's promises E1 to E8 (docs/architecture.md), on the SQLite log; tests/e2e proves E2 and E3 on Kafka too."""
 
 import asyncio
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -562,6 +563,36 @@ async def test_e7_the_log_of_a_process_says_where_a_key_was_frozen_and_not_whose
     place = [int(header(letter, f"__connect.errors.{name}") or -1) for name in ("partition", "offset")]
     assert [frozen["partition"], frozen["offset"]] == place
     assert "m0" not in str(frozen.values())
+
+
+class Quoting(Tally):
+    """Its defects say of whom they are, as a KeyError does."""
+
+    def __init__(self, failing: str) -> None:
+        super().__init__()
+        self._failing = failing
+
+    def prepare(self, records: Sequence[Record]) -> Sequence[Any]:
+        if self._failing == "prepare":
+            raise KeyError("acme/p1")
+        return super().prepare(records)
+
+    def step(self, state: int, item: bytes, now_ms: int) -> Any:  # noqa: ARG002 - it fails whatever it is told
+        raise KeyError("acme/p1")
+
+
+@pytest.mark.parametrize("failing", ["prepare", "step"])
+async def test_e7_the_log_of_a_process_says_what_failed_and_where_and_the_dead_letter_alone_on_what_it_did(
+    log: Brittle, failing: str
+) -> None:
+    await log.append([told("m0", "r0")])
+    with capture_logs() as lines:
+        await run_until_done(log, Quoting(failing))
+    (frozen,) = [line for line in lines if line["event"] == "key quarantined"]
+    assert re.fullmatch(rf"KeyError at .*/reducer\.py:\d+ .*/test_engine\.py:\d+ Quoting\.{failing}", frozen["defect"])
+    assert "acme/p1" not in str(lines)
+    (letter,) = await everything(log, DEAD_LETTER)
+    assert "KeyError: 'acme/p1'" in (header(letter, PREFIX + "exception.stacktrace") or "")
 
 
 async def test_e7_replay_quarantines_the_same_keys_at_the_same_records(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """How a Faust worker ends a batch: outputs durable, then states durable, then acknowledged; or nothing of that."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -224,6 +225,15 @@ async def test_too_many_quarantines_end_the_worker_when_they_are_kept_and_none_i
         await taking(kafka, *(told(7 + n, b"boom", key=b"m%d" % n) for n in range(QUARANTINES)))
     assert not any(one.startswith("ack") for one in kafka.noted)
     assert (kafka.reached, len(kafka.kept)) == ({0: 7 + QUARANTINES}, QUARANTINES)  # a restart gets further
+
+
+async def test_the_log_of_a_worker_says_what_failed_and_where_and_not_on_what(caplog: pytest.LogCaptureFixture) -> None:
+    kafka = Kafka()
+    kafka.arriving.set()
+    await taking(kafka, told(7, b"boom"))  # which is also what the exception says
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert re.fullmatch(r"tally: key of 0/7 quarantined: ZeroDivisionError at .*/tally\.py:\d+ Tally\.step", line)
+    assert "boom" not in caplog.text
 
 
 async def test_a_quarantine_outlives_the_batch() -> None:
