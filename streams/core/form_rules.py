@@ -133,10 +133,11 @@ def unsteady_reduce(situation: Situation, policy: Policy) -> Match | None:
     told = vote.evidence
     if session.intent == "max":
         losses = last_losses([rep.velocity for rep in running.fast if rep.velocity is not None])
-        loss_pct = losses[-1] if losses and reps[-1].is_fast and reps[-1].velocity is not None else None
-        if loss_pct is None or round(loss_pct, DECIMALS) >= policy.unsteady_vl_pct:
+        last = losses[-1] if losses and reps[-1].is_fast and reps[-1].velocity is not None else None
+        loss_pct = None if last is None else round(last, DECIMALS)
+        if loss_pct is None or loss_pct >= policy.unsteady_vl_pct:
             return None
-        told = (*told, Evidence(reps[-1].id, "velocity_loss_robust_pct", round(loss_pct, 3)))
+        told = (*told, Evidence(reps[-1].id, "velocity_loss_robust_pct", loss_pct))  # as compared: 9.9997 is not 10
     changes = lowered(situation, policy.form_cut_pct)
     return Match(action="lower_load", evidence=told, changes=changes) if changes else None
 

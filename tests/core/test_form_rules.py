@@ -392,6 +392,15 @@ def test_with_intent_max_a_loss_of_velocity_explains_it() -> None:
         assert acts(run(rest, state, values=values)[1]) == expected
 
 
+def test_the_loss_that_explains_nothing_is_told_as_it_was_compared() -> None:
+    _, told = a_set(4, intent="max")
+    state, rest = with_own(replace(OWN, concentric_s=2.0), told)
+    values = by_number(**SHAKY, mean_velocity=(0.5, 0.5, 0.5, 0.4500015))  # 9.9997 %, where 10 would explain it
+    (command,) = commands(run(rest, state, values=values)[1])
+    (loss_pct,) = [one.value for one in command.evidence if one.name == "velocity_loss_robust_pct"]
+    assert (command.rule, loss_pct) == ("unsteady_reduce", 9.9997)
+
+
 def test_without_own_reps_nobody_is_unsteady() -> None:
     _, told = a_set(6)
     assert told_of(told, **SHAKY) == []
