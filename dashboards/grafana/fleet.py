@@ -1,7 +1,7 @@
 """Fleet: which machines are there, what they are doing, and where somebody is needed."""
 
 from dashboards.grafana.boards import Board, places
-from dashboards.grafana.influxql import EACH_MACHINE, MAX_SERIES, PLACE, SILENT, SILENT_MIN, Asked, table
+from dashboards.grafana.influxql import EACH_MACHINE, MAX_SERIES, PLACE, SILENT, SILENT_MIN, Asked, doing_now, table
 from dashboards.grafana.panels import ALERT_WHEN_ANY, MODES, SEVERITIES, Shown
 
 TO_MACHINE = (
@@ -171,12 +171,14 @@ SHOWN = (
     Shown(
         title="Last values of every machine",
         kind="table",
-        means="What each machine did last. The name leads to its board.",
+        means="What each machine is doing now, dark grey if it is silent, and what it did last. The name leads to its "
+        "board.",
         red="a locked machine waits for a clinician.",
         unit="short",
         asked=(
+            Asked(text=doing_now("doing"), shape="table"),
             Asked(
-                text='SELECT LAST("mode") AS "doing", LAST("session") AS "session" '
+                text='SELECT LAST("session") AS "session", LAST("online") AS "online" '  # a row of the silent, too
                 f"FROM {table('machine')} WHERE {PLACE} AND $timeFilter GROUP BY {EACH_MACHINE}",
                 shape="table",
             ),
@@ -188,9 +190,11 @@ SHOWN = (
             ),
         ),
         words=MODES,
+        silent="doing",
         width=12,
         height=12,
         links=LINK,
+        hidden=("online",),
     ),
     Shown(
         title="Notices",

@@ -40,6 +40,20 @@ def table(measurement: str) -> str:
     return f'"raw"."{measurement}"'
 
 
+def doing_now(alias: str) -> str:
+    """Ask what each machine is doing now, whatever time is shown, and for nothing where it is not known.
+
+    What a machine says counts for `SILENT_MIN` minutes. Whoever is offline says nothing more, so what was said of it
+    last counts, if it was in the time that is shown.
+    """
+    here = f"FROM {table('machine')} WHERE {PLACE} AND"
+    mode = 'SELECT LAST("mode") AS "mode"'
+    lately = f"{mode} {here} time > now() - {SILENT} GROUP BY {EACH_MACHINE}"
+    last = f'{mode}, LAST("online") AS "online" {here} $timeFilter GROUP BY {EACH_MACHINE}'
+    offline = f'SELECT "mode" FROM ({last}) WHERE "online" = 0'
+    return f'SELECT LAST("mode") AS "{alias}" FROM ({lately}), ({offline}) GROUP BY {EACH_MACHINE}'
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asked(Dataquery):
     """One query of a panel.

@@ -1,7 +1,7 @@
 """Machine: the running session rep by rep, and what the loop did about it."""
 
 from dashboards.grafana.boards import Board, Choice, Marks, places
-from dashboards.grafana.influxql import PLACE, Asked, Noted, table
+from dashboards.grafana.influxql import PLACE, SILENT_MIN, Asked, Noted, doing_now, table
 from dashboards.grafana.panels import MODES, OUTCOMES, PLAIN, SEVERITIES, Shown
 from streams.core.policy import DEFAULT
 
@@ -22,10 +22,11 @@ SHOWN = (
     Shown(
         title="Doing",
         kind="stat",
-        means="What the machine said last of itself.",
+        means="What the machine is doing now. Dark grey: it is not known to be offline, and was not heard for "
+        f"{SILENT_MIN} minutes.",
         red="it is locked by a STOP: a clinician looks after the patient, then releases it at the machine.",
         unit="string",
-        asked=(_last("machine", "mode"),),
+        asked=(Asked(text=doing_now("mode"), alias="mode"),),
         words=MODES,
         width=4,
         height=4,

@@ -35,7 +35,7 @@ MODES: Mapping[str, str] = {
 }
 SEVERITIES: Mapping[str, str] = {"info": "blue", "warning": "orange", "alarm": "red"}
 SILENCE = "#4a4a4a"
-"""Colour of a stretch of a timeline in which nothing was heard: darker than offline, which is something that was."""
+"""Colour of a machine of which nothing was heard: darker than offline, which is something that was."""
 
 OUTCOMES: Mapping[str, str] = {"applied": "green", "rejected": "orange", "expired": "red"}
 
@@ -74,6 +74,8 @@ class Shown:
         What it shows when there is no value.
     silent_min : int
         Of a timeline: minutes without a value up to which the last one still counts.
+    silent : str
+        Of a table: the column in which no value means silence; others may be empty.
     links : tuple of (str, str, str)
         Column, title and address.
     hidden : tuple of str
@@ -95,6 +97,7 @@ class Shown:
     total: str = "lastNotNull"
     nothing: str = ""
     silent_min: int = 0
+    silent: str = ""
     links: tuple[tuple[str, str, str], ...] = ()
     hidden: tuple[str, ...] = ()
 
@@ -132,7 +135,7 @@ def _panel(shown: Shown) -> Panel:
     panel.thresholds(_thresholds(shown.steps))
     panel.targets([Ready(one) for one in shown.asked])
     if shown.words is not None:
-        panel.mappings([_words(shown.words), *_silence(shown)])
+        panel.mappings([_words(shown.words), *([_silence(shown, shown.nothing)] if shown.nothing else [])])
     if shown.window:
         panel.time_from(shown.window)
     if shown.every:
@@ -142,6 +145,9 @@ def _panel(shown: Shown) -> Panel:
     for column, title, url in shown.links:
         link = {"title": title, "url": url, "targetBlank": False}
         panel.override_by_name(column, [dashboard.DynamicConfigValue(id_val="links", value=[link])])
+    if shown.silent:
+        told = [_words(shown.words or {}), _silence(shown, "silent")]
+        panel.override_by_name(shown.silent, [dashboard.DynamicConfigValue(id_val="mappings", value=told)])
     for column in shown.hidden:
         panel.override_by_name(column, [dashboard.DynamicConfigValue(id_val="custom.hidden", value=True)])
     return panel
@@ -160,13 +166,11 @@ def _words(colours: Mapping[str, str]) -> dashboard.ValueMap:
     return dashboard.ValueMap(options=told)
 
 
-def _silence(shown: Shown) -> list[dashboard.SpecialValueMap]:
-    """Give a timeline a colour for where it has no value; Grafana leaves that out otherwise."""
-    if shown.kind != "states" or not shown.nothing:
-        return []
-    result = dashboard.ValueMappingResult(text=shown.nothing, color=SILENCE, index=len(shown.words or ()))
+def _silence(shown: Shown, text: str) -> dashboard.SpecialValueMap:
+    """Say what no value means, in a colour of its own; a timeline leaves it out otherwise."""
+    result = dashboard.ValueMappingResult(text=text, color=SILENCE, index=len(shown.words or ()))
     options = dashboard.DashboardSpecialValueMapOptions(match=dashboard.SpecialValueMatch.NULL, result=result)
-    return [dashboard.SpecialValueMap(options=options)]
+    return dashboard.SpecialValueMap(options=options)
 
 
 def _stat(shown: Shown) -> stat.Panel:

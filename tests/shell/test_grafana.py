@@ -15,7 +15,8 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models import alerting, dashboard
 
 from dashboards.grafana import alerts, builder
-from dashboards.grafana.influxql import UID
+from dashboards.grafana.influxql import SILENT, UID
+from dashboards.grafana.panels import SILENCE
 from streams.core.catalogue import METRICS
 from streams.core.meters import METERS
 
@@ -131,6 +132,34 @@ def test_a_machine_is_silent_for_the_timeline_when_it_is_for_the_alert_and_then_
     (minutes,) = re.findall(r"GROUP BY time\((\d+)m\)", alert.asked[0].query)
     assert defaults["custom"]["spanNulls"] - 1 == 60_000 * int(minutes)  # Grafana joins what is closer than that
     assert f"time > now() - {minutes}m" in panel["targets"][0]["query"]
+
+
+@pytest.mark.parametrize(
+    ("title", "text"),
+    [("What every machine is doing", "silent"), ("Last values of every machine", "silent"), ("Doing", "nothing heard")],
+)
+def test_a_silent_machine_has_the_colour_of_silence_wherever_it_is_told_what_machines_are_doing(
+    title: str, text: str
+) -> None:
+    (panel,) = [panel for _, panel in PANELS if panel["title"] == title]
+    query = panel["targets"][0]["query"]
+    assert f"time > now() - {SILENT}" in query
+    assert 'WHERE "online" = 0' in query  # who is offline says nothing more, and is not silent
+    defaults, overrides = panel["fieldConfig"]["defaults"], panel["fieldConfig"]["overrides"]
+    of_doing = [one["properties"] for one in overrides if one["matcher"]["options"] == "doing"]
+    (*_, silence) = of_doing[0][0]["value"] if of_doing else defaults["mappings"]
+    assert silence["options"]["match"] == "null"
+    assert (silence["options"]["result"]["text"], silence["options"]["result"]["color"]) == (text, SILENCE)
+
+
+def test_a_table_tells_of_the_silence_of_machines_and_not_of_what_else_they_lack() -> None:
+    (panel,) = [panel for _, panel in PANELS if panel["title"] == "Last values of every machine"]
+    assert [one["type"] for one in panel["fieldConfig"]["defaults"]["mappings"]] == ["value"]  # no rep is no silence
+    assert "noValue" not in panel["fieldConfig"]["defaults"]
+    said = panel["targets"][1]["query"]  # has a row of each machine, whatever it said last
+    assert 'LAST("online") AS "online"' in said
+    assert "mode" not in said
+    assert "$timeFilter" in said
 
 
 def test_the_source_is_the_provisioned_one() -> None:
