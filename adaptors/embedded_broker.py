@@ -4,6 +4,7 @@ It keeps nothing on disk and has no ACL, therefore it must never listen on anyth
 """
 
 import asyncio
+import os
 import socket
 import sys
 import tempfile
@@ -32,6 +33,9 @@ STOP_LIMIT_S = 5.0
 """Longest wait after SIGTERM before SIGKILL."""
 
 PROBE_PAUSE_S = 0.05
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - the file has a name that nobody can guess, and only we may read it
+"""Where files lie in memory, if there is such a place: the broker has to start while the disk is full."""
 
 ASKED_TOO_S = 0.5
 """How long a broker that has ended may have been faster than the signal that ends us: systemd sends it to both."""
@@ -117,7 +121,8 @@ async def started(port: int) -> AsyncIterator[EmbeddedBroker]:
     """
     url = f"mqtt://{LOOPBACK}:{port}"
     _check_free(port)
-    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8") as file:
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.NamedTemporaryFile("w", suffix=".toml", encoding="utf-8", dir=place) as file:
         file.write(configured(CONFIGURATION.read_text(encoding="utf-8"), port))
         file.flush()
         command = (sys.executable, "-P", str(PROGRAM), file.name)  # -P: our folder must not hide the child's modules

@@ -28,7 +28,7 @@ class Listener(Protocol):
 class Source(Protocol):
     """What a member asks of the log, about one topic."""
 
-    async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
+    async def look(self, topic: str) -> Mapping[int, tuple[int, int]]:
         """Return the earliest and the next offset of each partition."""
 
     def ends(self, topic: str) -> Mapping[int, int]:
@@ -118,7 +118,7 @@ class SqliteSubscription:
 
     async def lag(self) -> Mapping[int, int]:
         """Return for each assigned partition the number of records that have not been handed out yet."""
-        bounds = await self._source.bounds(self._topic)
+        bounds = await self._source.look(self._topic)
         return {partition: bounds[partition][1] - offset for partition, offset in self._next.items()}
 
     def wake(self) -> None:
@@ -136,7 +136,7 @@ class SqliteSubscription:
                 return  # we are leaving
             offsets = self._assigning.result()
         committed = await self._source.committed(self._topic, self._group)
-        bounds = await self._source.bounds(self._topic)
+        bounds = await self._source.look(self._topic)
         for partition in partitions:
             first, end = bounds[partition]
             offset = offsets.get(partition, committed.get(partition, first))
@@ -166,7 +166,7 @@ class SqliteSubscription:
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
         except TimeoutError:
-            await self._source.bounds(self._topic)
+            await self._source.look(self._topic)
 
     async def _fetch(self, enough: int) -> None:
         ends = self._source.ends(self._topic)

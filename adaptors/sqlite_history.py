@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from adaptors import sqlite_room
 from adaptors.line_protocol import line
 from adaptors.meter_points import MEASUREMENT
 from adaptors.points import FieldValue, Point, Rejected, Tags
-from streams.core.errors import BrokenPromise, Busy, Malformed
+from streams.core.errors import Busy, Malformed
 
 ROWS_PER_TRANSACTION = 5_000
 """One transaction costs one flush to disk, and others can write only between two of them."""
@@ -54,8 +55,6 @@ SELECT t_ns FROM point WHERE measurement = ? AND machine = ? AND t_ns < ? ORDER 
 _TRIM = "DELETE FROM point WHERE measurement = ? AND machine = ? AND t_ns < ?"
 _TAGS = msgspec.json.Decoder(Tags)
 _FIELDS = msgspec.json.Decoder(dict[str, FieldValue])
-
-_NOT_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
 
 _T = TypeVar("_T")
 _Row = tuple[str, str, int, str, str]
@@ -158,8 +157,7 @@ class SqliteHistory:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the others tell the kind more closely
-            raise (Busy if code in _NOT_NOW else BrokenPromise)(f"history {self._path}: {error}") from error
+            raise sqlite_room.told(error, f"history {self._path}") from error
 
     def _open(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=self._lock_wait_s, isolation_level=None)

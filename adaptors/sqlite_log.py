@@ -14,6 +14,7 @@ from typing import TypeVar
 from adaptors import sqlite_file
 from adaptors.sqlite_file import Place
 from adaptors.sqlite_group import Group, Listener, SqliteSubscription
+from adaptors.sqlite_room import Room
 from adaptors.sqlite_writer import Ends, Tidying, Write, Writer, promises
 from streams.core.errors import BrokenPromise
 from streams.core.records import NewRecord, Record
@@ -68,7 +69,7 @@ async def open_sqlite_log(
         Another process has locked the file, or the disk is full.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="log-reader") as thread:
-        log = SqliteLog(partial(sqlite_file.connect, path, lock_wait_s), partitions, topics, thread)
+        log = SqliteLog(partial(sqlite_file.connect, path, lock_wait_s), partitions, topics, thread, Room(path))
         await log.open(tidying, now_ms)
         try:
             yield log
@@ -85,11 +86,13 @@ class SqliteLog:
         partitions: int,
         topics: Mapping[str, LogTopic],
         thread: ThreadPoolExecutor,
+        room: Room,
     ) -> None:
         self._connect = connect
         self._partitions = partitions
         self._topics = topics
         self._thread = thread
+        self._room = room
         self._places: dict[tuple[str, int], Place] = {}
         self._by_id: dict[int, Place] = {}
         self._ends: dict[str, dict[int, int]] = {topic: {} for topic in topics}
@@ -103,7 +106,7 @@ class SqliteLog:
         self._places = {(place.topic, place.number): place for place in places}
         self._by_id = {place.id: place for place in places}
         for topic in self._topics:
-            await self.bounds(topic)
+            await self.look(topic)
         sizes = await self._ask(lambda: sqlite_file.sizes(self._connection))
         kept_by = [(place.id, self._topics[place.topic]) for place in places]
         self._writer = Writer(
@@ -113,6 +116,7 @@ class SqliteLog:
             tidying=tidying,
             now_ms=now_ms,
             grown=self._grown,
+            room=self._room,
         )
 
     async def close(self) -> None:
@@ -162,7 +166,16 @@ class SqliteLog:
             await self._ask(connection.close)
 
     async def bounds(self, topic: str) -> Mapping[int, tuple[int, int]]:
-        """Return for each partition the earliest offset and the offset of the next record. KeyError: no such topic."""
+        """Return for each partition the earliest offset and the offset of the next record. KeyError: no such topic.
+
+        Raises Busy while the disk is full: roles ask this to learn whether the log is there, and one that takes nothing
+        is not. Nor is who waits for it stalled, and a restart, which would end broker and reflex too, mends nothing.
+        """
+        self._room.check()
+        return await self.look(topic)
+
+    async def look(self, topic: str) -> Mapping[int, tuple[int, int]]:
+        """Return what `bounds` does, and also while the disk is full: a member reads on what is there."""
         ends = self._ends[topic]
         bounds = await self._ask(lambda: sqlite_file.bounds(self._connection, topic))
         for partition, (_, end) in bounds.items():

@@ -13,7 +13,8 @@ from functools import partial
 import msgspec
 import structlog
 
-from adaptors import sqlite_file
+from adaptors import sqlite_file, sqlite_room
+from adaptors.sqlite_room import Full, Room
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord
 
@@ -23,7 +24,6 @@ TRANSACTION_WRITES = 256
 WAITING_RECORDS = 100_000
 """Most records that wait to be written, a second's work; 150 MB if all are reps. A write that finds more is refused."""
 
-_NOT_NOW = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL}
 _log = structlog.get_logger()
 
 Ends = Mapping[int, int]
@@ -73,8 +73,7 @@ def promises() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the others tell the kind more closely
-        raise (Busy if code in _NOT_NOW else BrokenPromise)(f"log file: {error}") from error
+        raise sqlite_room.told(error, "log file") from error
 
 
 class Writer:
@@ -94,6 +93,8 @@ class Writer:
         The clock, for the retention.
     grown : callable
         Hears in the event loop of the new ends after each transaction, just before those who wait for it.
+    room : Room
+        Hears whether there was room for each transaction.
     """
 
     def __init__(
@@ -105,8 +106,10 @@ class Writer:
         tidying: Tidying,
         now_ms: Callable[[], int],
         grown: Callable[[Ends], None],
+        room: Room,
     ) -> None:
         self._connection = connection
+        self._room = room
         self._tidying = tidying
         self._trims: list[Chore] = [
             partial(self._trim, each, keep_ms, now_ms) for each, keep_ms in retention_ms.items()
@@ -186,8 +189,11 @@ class Writer:
             with promises(), sqlite_file.transaction(self._connection):
                 bases, ends = self._insert(writes)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for this must hear of it
+            if isinstance(error, Full):
+                self._room.refused(error)
             self._loop.call_soon_threadsafe(self._refuse, writes, error)
         else:
+            self._room.taken()
             self._loop.call_soon_threadsafe(self._confirm, writes, bases, ends)
             self._count_down(writes)
 

@@ -2,9 +2,33 @@
 
 import logging
 import sys
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TextIO, cast
 
 import structlog
+
+
+class Unbroken:
+    """A stream whose failures nobody hears of: with a full disk under it a line is lost, and not who wanted to tell it.
+
+    Parameters
+    ----------
+    stream : TextIO
+        Where the lines go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write if it can be."""
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Pass on what is written, if it can be."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def configure(log_format: Literal["json", "console"], level: str, **bound: str) -> None:
@@ -20,7 +44,7 @@ def configure(log_format: Literal["json", "console"], level: str, **bound: str) 
             structlog.processors.JSONRenderer(default=repr) if log_format == "json" else for_people,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Unbroken(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.clear_contextvars()
