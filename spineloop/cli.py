@@ -233,7 +233,7 @@ def serve(
 
     async def work(settings: Settings, exposition: Exposition) -> None:
         chosen = settings if page_port is None else msgspec.structs.replace(settings, page_port=page_port)
-        embedding = Embedding(data=data, mqtt_url=mqtt, port=port, page=page and chosen.page_port > 0)
+        embedding = Embedding(data=data, mqtt_url=mqtt, port=port, page=page and chosen.page_port > 0, waits=True)
         async with embedded.opened(chosen, embedding, exposition) as loop:
             await running.run(loop.roles, loop.settings, exposition, asyncio.Event())
 

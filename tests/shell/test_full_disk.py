@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from adaptors.delivery import Pace
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from adaptors.sqlite_room import Full
 from spineloop import embedded, running, wiring
 from spineloop.embedded import Embedded, Embedding
 from spineloop.exposition import Exposition
@@ -21,6 +22,7 @@ from streams.core import codec
 from streams.core.commands import Command
 from streams.core.telemetry import ButtonPressed
 from streams.core.topics import COMMAND, TELEMETRY, mqtt_topic
+from streams.log import Log
 from tests.core.story import Machine
 from tests.shell.clinic import session, spoken
 from tests.shell.week import everything
@@ -36,8 +38,8 @@ PRESSED = codec.encode(ButtonPressed(boot_id="b1", seq=0, t_us=0, button="stop")
 
 
 @asynccontextmanager
-async def loop_in(folder: Path) -> AsyncIterator[Embedded]:
-    embedding = Embedding(data=folder, port=embedded.free_port())
+async def loop_in(folder: Path, *, waits: bool = False) -> AsyncIterator[Embedded]:
+    embedding = Embedding(data=folder, port=embedded.free_port(), waits=waits)
     async with embedded.opened(SETTINGS, embedding, Exposition()) as loop:
         yield loop
 
@@ -145,3 +147,49 @@ async def stops(loop: Embedded) -> set[str]:
     """Return the machines that the controller has stopped."""
     commands = [codec.decode_command(record.value or b"") for record in await everything(loop.log, COMMAND)]
     return {command.machine for command in commands if command.action == "stop"}
+
+
+async def test_who_starts_on_a_full_disk_answers_danger_and_keeps_what_is_said_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens, urls, loops, has_room = wiring.open_log, list[str](), list[Embedded](), asyncio.Event()
+
+    @asynccontextmanager
+    async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
+        urls.append(settings.mqtt_url)
+        if not has_room.is_set():
+            raise Full("log file: database or disk is full")
+        async with opens(settings, role) as log:
+            yield log
+
+    async def serve(stop: asyncio.Event) -> None:
+        async with loop_in(tmp_path, waits=True) as loop:
+            loops.append(loop)
+            await running.run(loop.roles, SETTINGS, Exposition(), stop)
+
+    monkeypatch.setattr(embedded, "ROOM_RETRY_S", 0.05)
+    monkeypatch.setattr(wiring, "open_log", open_log)
+    stop = asyncio.Event()
+    with capture_logs() as lines:
+        serving = asyncio.create_task(serve(stop))
+        await until(lambda: any(line["event"] == "reflex is ready" for line in lines))
+    async with floor_of(urls[-1]) as floor:
+        assert (await floor.press("acme/north/m1")).action == "stop"
+        assert not loops
+        has_room.set()
+        await until(lambda: bool(loops))
+        async with asyncio.timeout(DEADLINE_S):
+            while not await everything(loops[0].log, TELEMETRY):
+                await asyncio.sleep(0.1)
+    stop.set()
+    await serving
+
+
+async def test_a_demo_does_not_wait_for_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> AbstractAsyncContextManager[Log]:
+        raise Full("log file: database or disk is full")
+
+    monkeypatch.setattr(wiring, "open_log", full)
+    with pytest.raises(Full):
+        async with loop_in(tmp_path):
+            pass
