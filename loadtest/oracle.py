@@ -4,13 +4,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from loadtest.stack import Stack
 from spineloop import wiring
 from streams.checkpoint import State
 from streams.core.controller import Controller
-from streams.core.errors import BrokenPromise, Malformed
+from streams.core.errors import BrokenPromise, Busy, Malformed
 from streams.core.records import NewRecord, Record, header
 from streams.core.stage import Stage
 from streams.log import Log
@@ -18,8 +19,16 @@ from streams.log import Log
 LAST_ENTRIES = 2_000
 """Entries at the end of a state partition that hold a whole checkpoint: more than keys change between two."""
 
+LOOK_S = 0.1
+"""Pause between two looks, in s."""
+
+LIMIT_S = 180.0
+"""Longest wait for what must come, in s: nothing is measured with it, and a server may be silent for a while."""
+
 Said = dict[tuple[str, str | None], bytes | None]
 """Value of every output, by topic and `ce_id`."""
+
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -31,9 +40,16 @@ async def log_of(stack: Stack) -> AsyncIterator[Log]:
 
 async def everything(log: Log, topic: str) -> list[Record]:
     """Read a topic from its beginning to its end, partition by partition."""
-    return [
-        record for number in await log.bounds(topic) async for records in log.read(topic, number) for record in records
-    ]
+
+    async def read() -> list[Record]:
+        return [
+            record
+            for number in await log.bounds(topic)
+            async for records in log.read(topic, number)
+            for record in records
+        ]
+
+    return await patiently(read)
 
 
 async def expected(log: Log, stage: Stage[Any, Any] | None = None, prepared_together: int = 1) -> Said:
@@ -103,14 +119,28 @@ async def is_covered(log: Log, stage: Stage[Any, Any] | None = None) -> bool:
     return True
 
 
-async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = 60.0) -> None:
-    """Wait for something to become true."""
+async def patiently(ask: Callable[[], Awaitable[_T]], limit_s: float = LIMIT_S) -> _T:
+    """Ask again while a server is busy, as every role does, but not for ever."""
+    since_s: float | None = None
+    while True:
+        try:
+            return await ask()
+        except Busy:
+            now_s = asyncio.get_running_loop().time()
+            since_s = now_s if since_s is None else since_s
+            if now_s - since_s > limit_s:
+                raise
+            await asyncio.sleep(LOOK_S)
+
+
+async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = LIMIT_S, look_s: float = LOOK_S) -> None:
+    """Wait for something to become true; a server that is too busy to tell is asked again."""
     async with asyncio.timeout(limit_s):
-        while not await holds():
-            await asyncio.sleep(0.1)
+        while not await patiently(holds, limit_s):
+            await asyncio.sleep(look_s)
 
 
 async def fill(log: Log, records: Sequence[NewRecord]) -> None:
-    """Append records in batches, as the bridge does."""
+    """Append records in batches, and again what may not have been stored, as the bridge does."""
     for start in range(0, len(records), 200):
-        await log.append(records[start : start + 200])
+        await patiently(partial(log.append, records[start : start + 200]))

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from loadtest.oracle import Hearing
+from loadtest.oracle import Hearing, patiently
 from spineloop import wiring
 from spineloop.settings import Settings
 from streams.core import codec
@@ -96,8 +96,11 @@ def _read_apart(environment: Mapping[str, str], number: int) -> bytes:
 
 
 async def _read(settings: Settings, number: int) -> Page:
-    async with wiring.open_log(settings, "oracle") as log:
-        return await page(log, number, Planner(machines=settings.machine_catalogue()))
+    async def once() -> Page:
+        async with wiring.open_log(settings, "oracle") as log:
+            return await page(log, number, Planner(machines=settings.machine_catalogue()))
+
+    return await patiently(once)
 
 
 async def page(log: Log, number: int, planner: Planner) -> Page:

@@ -188,7 +188,11 @@ async def history_away(
         on.buttons.phase = "away"
         now_ms = wiring.wall_clock_ms()
         await backlog.write(on.log, backlog.spread(metrics, count, now_ms - round(1_000 * seconds), now_ms))
-        await asyncio.sleep(2 * LOOK_S)
+
+        async def is_seen() -> bool:
+            return on.eyes.highest[HISTORY] >= count
+
+        await _patiently(is_seen, REST_S)
         on.buttons.phase = "catch-up"
         await on.ground.servers["influxdb"].start()
         back_s = time.monotonic()
@@ -208,6 +212,7 @@ async def log_away(seed: int, seconds: float, rate: float, chosen: Mapping[str, 
             run=f"outage-{seed}",
             reps_per_s=rate,
             max_s=seconds + SETTLE_S + 120.0,
+            finish_s=REST_S,
             rates=UNDISTURBED,
         )
         at_machines = on.ground.stack.settings(mqtt_url=on.ground.at_machines.url)
@@ -237,7 +242,7 @@ async def log_away(seed: int, seconds: float, rate: float, chosen: Mapping[str, 
             said=len(said),
             catch_up={group: on.eyes.catch_up(group, back_s, per_s) for group, per_s in arrival.items()},
             repaired=len(fleet.ledger.duplicated),
-            tally=await tally.tallied(on.log, on.ground.stack, said),
+            tally=await oracle.patiently(lambda: tally.tallied(on.log, on.ground.stack, said)),
         )
 
 
@@ -263,7 +268,7 @@ async def flood(seed: int, seconds: float, rate: float, chosen: Mapping[str, str
             reps / seconds,
             said=len(teller.said),
             catch_up={group: on.eyes.catch_up(group, over_s, per_s) for group, per_s in arrival.items()},
-            tally=await tally.tallied(on.log, on.ground.stack, teller.said),
+            tally=await oracle.patiently(lambda: tally.tallied(on.log, on.ground.stack, teller.said)),
         )
 
 

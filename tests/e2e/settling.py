@@ -1,9 +1,9 @@
 """Settling: when the loop has dealt with everything that was said so far, and which commands that has led to."""
 
-import asyncio
 from collections import Counter
 from typing import Any
 
+from loadtest.oracle import until
 from streams.checkpoint import State
 from streams.core import codec
 from streams.core.controller import Controller
@@ -52,9 +52,7 @@ class Settling:
 
     async def commands_after(self, message: str, machine: str) -> set[str]:
         """Wait until a message is in the log and so is all that it leads to; return the new commands to its machine."""
-        async with asyncio.timeout(60.0):
-            while not await self._has_settled(message):
-                await asyncio.sleep(LOOK_S)
+        await until(lambda: self._has_settled(message), look_s=LOOK_S)
         return self._issued.pop(machine, set())
 
     async def _has_settled(self, message: str) -> bool:

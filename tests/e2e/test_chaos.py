@@ -7,7 +7,7 @@ import pytest
 from loadtest.chaos import campaign
 from loadtest.chaos.faults import FAULTS
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(1_200)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1_800)]
 
 SEED = 20_261_128
 SECONDS = 300.0

@@ -8,7 +8,7 @@ from loadtest.chaos import scenes
 from loadtest.chaos.lags import HISTORY
 from loadtest.chaos.scenes import LIMIT_MB, Account
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1_800)]
 
 SEED = 20_261_128
 
