@@ -19,7 +19,7 @@ import msgspec
 from loadtest.child import Child
 from loadtest.fleet import Fleet, FleetSettings
 from loadtest.native import Server, free_port
-from loadtest.oracle import everything, is_covered, log_of, until
+from loadtest.oracle import everything, is_covered, log_of, patiently, until
 from loadtest.stack import Stack, servers
 from spineloop import wiring
 from streams.core import codec
@@ -39,6 +39,13 @@ PATIENCE_S = 15.0
 
 NEVER_S = "60"
 """A checkpoint that is seldom due: what keeps anything from being said again is the last one, that of the drain."""
+
+SESSION_S = "60"
+"""How long a role may show no sign of life, in s, and keep its partitions: who loses them says much again, and here
+only a drain may be the reason for that."""
+
+FINISH_S = 180.0
+"""Longest time in s until every machine has said its last word."""
 
 LOADED = ("ingest", "control", "plan", "history", "downlink", "page")
 """`reflex` keeps nothing and has nothing to repeat. Here it would send each STOP a second time, as it should."""
@@ -144,7 +151,7 @@ async def _drained(child: Child, away: str | None = None) -> Drained:
 @asynccontextmanager
 async def _roles(stack: Stack) -> AsyncIterator[dict[str, Child]]:
     """Describe every role; what is running is stopped at the end."""
-    chosen = {"checkpoint_s": NEVER_S, "page_port": str(free_port())}
+    chosen = {"checkpoint_s": NEVER_S, "kafka_session_timeout_s": SESSION_S, "page_port": str(free_port())}
     names = dict.fromkeys((*LOADED, *(name for name, _ in AWAY)))
     roles = {name: Child(replace(stack.role(name, 0, **chosen), stop_limit_s=PATIENCE_S)) for name in names}
     try:
@@ -158,7 +165,9 @@ async def _roles(stack: Stack) -> AsyncIterator[dict[str, Child]]:
 @asynccontextmanager
 async def _training(stack: Stack, seed: int, rate: float) -> AsyncIterator[Fleet[Any]]:
     """Let a fleet train as long as the block; then wait until it has said its last word."""
-    settings = FleetSettings(machines=30, seed=seed, run=f"drain{seed}", reps_per_s=rate, max_s=900.0)
+    settings = FleetSettings(
+        machines=30, seed=seed, run=f"drain{seed}", reps_per_s=rate, max_s=900.0, finish_s=FINISH_S
+    )
     fleet: Fleet[Any] = Fleet(settings, wiring.machine_connect(stack.settings()), now_ms=wiring.wall_clock_ms)
     training = asyncio.create_task(fleet.run())
     try:
@@ -215,7 +224,7 @@ async def _settled(log: Log, fleet: Fleet[Any], roles: dict[str, Child]) -> None
             await roles[name].start()
         return done
 
-    await until(are_both_done, limit_s=120.0)
+    await until(are_both_done, limit_s=300.0)
 
 
 async def _holds(log: Log, reps: int) -> bool:
@@ -230,8 +239,12 @@ async def _measured(log: Log) -> int:
 async def _stored_again(stack: Stack) -> int:
     """Count the points that history holds beyond its position: it would store them again."""
     position = sum(at for (topic, _), at in (await wiring.delivered(stack.settings())).items() if topic == METRIC)
-    async with wiring.open_history(stack.settings()) as history:
-        return sum([await history.count(name) for name in MEASUREMENTS]) - position
+
+    async def stored() -> int:
+        async with wiring.open_history(stack.settings()) as history:
+            return sum([await history.count(name) for name in MEASUREMENTS])
+
+    return await patiently(stored) - position
 
 
 async def _again(log: Log, sent: Counter[str]) -> dict[str, int]:

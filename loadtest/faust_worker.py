@@ -15,6 +15,9 @@ from streams.checkpoint import POSITION_KEY, Kept
 from streams.core.stage import Stage
 from streams.log import Log
 
+STOP_LIMIT_S = 60.0
+"""Longest wait after SIGTERM, in s: how soon Faust ends is its own business, and that it ends well is ours."""
+
 
 def worker(stack: Stack, stage: str, number: int = 0, /, *, app: str = "", **chosen: str) -> Program:
     """Describe a worker of `control` or `plan`, or of another `app`; `number` tells several of one stage apart."""
@@ -34,6 +37,7 @@ def worker(stack: Stack, stage: str, number: int = 0, /, *, app: str = "", **cho
         ),
         log=log,
         answers=answers,
+        stop_limit_s=STOP_LIMIT_S,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from loadtest import stack
 from loadtest.child import Child, running
-from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, until
+from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, patiently, until
 from loadtest.roster import assemble
 from loadtest.stack import PARTITIONS, Stack
 from loadtest.truth import Ledger
@@ -24,6 +24,9 @@ from streams.log import Log
 SAID_BY_CONTROL = (METRIC, COMMAND, PATIENT)
 NEVER_S = "60"
 """A checkpoint that is not due while a test lasts."""
+
+SESSION_S = "20"
+"""How long a worker may show no sign of life, in s, where all that is said twice counts as twice."""
 
 
 def telling(seed: int, machines: int = 12) -> Iterator[NewRecord]:
@@ -93,7 +96,7 @@ async def test_e3_a_worker_that_sleeps_past_its_session_and_writes_late_sets_not
 
 
 async def positions(log: Log) -> list[int]:
-    return [end for _, end in (await log.bounds(CONTROLLER_STATE)).values()]
+    return [end for _, end in (await patiently(lambda: log.bounds(CONTROLLER_STATE))).values()]
 
 
 async def state_records(log: Log) -> int:
@@ -108,8 +111,8 @@ async def wrote_late(log: Log, before: int) -> bool:
 async def test_two_workers_share_the_partitions_and_one_that_stops_leaves_them_to_the_other(servers: Stack) -> None:
     story = telling(seed=3)
     async with log_of(servers) as log:
-        async with running(servers.role("control", 0)) as first:
-            async with running(servers.role("control", 1)) as second:
+        async with running(servers.role("control", 0, kafka_session_timeout_s=SESSION_S)) as first:
+            async with running(servers.role("control", 1, kafka_session_timeout_s=SESSION_S)) as second:
                 await until(lambda: shared(servers, [first, second]))
                 await fill(log, list(islice(story, 1_000)))
                 await until(lambda: is_covered(log))

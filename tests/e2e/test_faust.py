@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from adaptors.kafka_log import open_kafka_log
 from loadtest import faust_worker, stack
 from loadtest.child import running
-from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, until
+from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, patiently, until
 from loadtest.stack import Stack
 from streams.checkpoint import Kept
 from streams.core.controller import Controller
@@ -31,6 +32,9 @@ WRITTEN = (METRIC, COMMAND, PATIENT, DEAD_LETTER, TELEMETRY)
 SAID_BY_CONTROL = (METRIC, COMMAND, PATIENT)
 CHANGELOG = faust_worker.changelog("control")
 
+SESSION_S = "45"
+"""How long a worker may show no sign of life, in s, where all that is said twice counts as twice."""
+
 Ends = dict[tuple[str, int], int]
 """Offset of the next record, by topic and partition."""
 
@@ -45,7 +49,8 @@ async def servers() -> AsyncIterator[Stack]:
 
 
 async def ends(log: Log) -> Ends:
-    return {(topic, number): end for topic in WRITTEN for number, (_, end) in (await log.bounds(topic)).items()}
+    bounds = {topic: await patiently(partial(log.bounds, topic)) for topic in WRITTEN}
+    return {(topic, number): end for topic in WRITTEN for number, (_, end) in bounds[topic].items()}
 
 
 async def written_since(log: Log, since: Ends) -> list[Said]:
@@ -61,7 +66,7 @@ async def written_since(log: Log, since: Ends) -> list[Said]:
 
 async def until_done(servers: Stack, log: Log, stage: Stage[Any, Any]) -> None:
     async with faust_worker.reading(servers, stage) as reached:
-        await until(lambda: reached.covers(log), limit_s=90.0)
+        await until(lambda: reached.covers(log), limit_s=240.0)
 
 
 async def is_done(servers: Stack, log: Log) -> bool:
@@ -94,10 +99,10 @@ async def test_the_controller_on_faust_says_what_ours_says(servers: Stack) -> No
         story[500:500] = no_messages(story[500].timestamp_ms)
         await fill(log, story)
         start = await ends(log)
-        async with running(servers.role("control")):
+        async with running(servers.role("control", kafka_session_timeout_s=SESSION_S)):
             await until(lambda: is_covered(log))
         by_ours, between = await written_since(log, start), await ends(log)
-        async with running(faust_worker.worker(servers, "control")):
+        async with running(faust_worker.worker(servers, "control", kafka_session_timeout_s=SESSION_S)):
             await until_done(servers, log, Controller())
         assert {topic for topic, *_ in by_ours} == {METRIC, COMMAND, PATIENT, DEAD_LETTER}
         assert await written_since(log, between) == by_ours
@@ -110,10 +115,10 @@ async def test_the_planner_on_faust_says_what_ours_says(servers: Stack) -> None:
             await until(lambda: is_covered(log))
         await fill(log, no_facts((await everything(log, PATIENT))[0]))
         start = await ends(log)
-        async with running(servers.role("plan")):
+        async with running(servers.role("plan", kafka_session_timeout_s=SESSION_S)):
             await until(lambda: is_covered(log, Planner()))
         by_ours, between = await written_since(log, start), await ends(log)
-        async with running(faust_worker.worker(servers, "plan")):
+        async with running(faust_worker.worker(servers, "plan", kafka_session_timeout_s=SESSION_S)):
             await until_done(servers, log, Planner())
         assert {topic for topic, *_ in by_ours} == {METRIC, DEAD_LETTER, TELEMETRY}  # the telemetry has the plans
         assert await written_since(log, between) == by_ours
@@ -207,7 +212,7 @@ async def test_a_faust_worker_that_understands_nothing_ends_with_an_error_and_co
         keys = [b"acme/north/lumbar-%d" % number for number in range(20)]  # of one alone only so many count
         nonsense = [NewRecord(TELEMETRY, key, b"no message", 1_700_000_000_000) for key in keys]
         await fill(log, nonsense * (limit // 10))
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(180.0):
             while worker.is_running:
                 await asyncio.sleep(0.1)
         assert worker.status == 1
