@@ -2,17 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from adaptors.influx_history import InfluxAddress, open_influx_history
 from adaptors.points import Point
-from loadtest import stack
+from loadtest import native, stack
 from loadtest.oracle import everything, log_of, until
-from spineloop import embedded, wiring
+from spineloop import embedded
 from spineloop.demo import running
-from spineloop.embedded import Embedding
+from spineloop.embedded import Embedded, Embedding
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
 from spineloop.wiring import Sink
@@ -24,6 +27,24 @@ from tests.e2e.lockstep import run_in_lockstep
 
 TIMES = ("at_ms", "began_ms", "issued_ms", "expires_ms")
 """What may differ: each run has its own clock."""
+
+POLICY = "ack_timeout_s = 60.0\ncommand_ttl_s = 120.0\n"
+"""Patience with machines that answer only when all has settled: else it is chance which command is sent again."""
+
+PATIENCE_S = 120.0
+"""How long one who looks on waits for an answer of InfluxDB, in s."""
+
+
+@pytest.fixture
+def chosen(tmp_path: Path) -> dict[str, str]:
+    """Choose settings, by the names that a role has for them."""
+    (tmp_path / "policy.toml").write_text(POLICY, encoding="utf-8")
+    return {"checkpoint_s": "0.01", "http_port": "0", "policy_file": str(tmp_path / "policy.toml")}
+
+
+def opened(folder: Path, chosen: dict[str, str]) -> AbstractAsyncContextManager[Embedded]:
+    settings = Settings.read({f"SPINELOOP_{name.upper()}": value for name, value in chosen.items()})
+    return embedded.opened(settings, Embedding(data=folder, port=native.free_port()), Exposition())
 
 
 async def in_lockstep(log: Log, settings: Settings) -> None:
@@ -65,18 +86,19 @@ async def until_stored(sink: Sink, said: dict[str | None, Any]) -> None:
     await until(has_all)
 
 
-async def test_the_same_fleet_gives_the_same_metrics_and_decisions_embedded_and_distributed(tmp_path: Path) -> None:
-    embedding = Embedding(data=tmp_path, port=embedded.free_port())
-    settings = Settings.read({"SPINELOOP_CHECKPOINT_S": "0.01", "SPINELOOP_HTTP_PORT": "0"})
-    async with embedded.opened(settings, embedding, Exposition()) as loop, running(loop.roles):
+async def test_the_same_fleet_gives_the_same_metrics_and_decisions_embedded_and_distributed(
+    tmp_path: Path, chosen: dict[str, str]
+) -> None:
+    async with opened(tmp_path / "data", chosen) as loop, running(loop.roles):
         await in_lockstep(loop.log, loop.settings)
         in_one_process = await decisions(loop.log)
         await until_stored(loop.history, in_one_process)
         kept = {name: await history_of(loop.history, name) for name in ("rep", "set_summary", "command")}
-    async with stack.servers() as servers, stack.roles(servers, checkpoint_s="0.01"), log_of(servers) as log:
+    at_work = {name: value for name, value in chosen.items() if name != "http_port"}  # each has its own
+    async with stack.servers() as servers, stack.roles(servers, **at_work), log_of(servers) as log:
         await in_lockstep(log, servers.settings())
         in_many = await decisions(log)
-        async with wiring.open_history(servers.settings()) as sink:
+        async with open_influx_history(InfluxAddress(url=servers.history.url, timeout_s=PATIENCE_S)) as sink:
             await until_stored(sink, in_many)
             kept_there = {name: await history_of(sink, name) for name in kept}
     assert len([told for told in in_many.values() if told["type"] == "command"]) >= 5
@@ -84,13 +106,11 @@ async def test_the_same_fleet_gives_the_same_metrics_and_decisions_embedded_and_
     assert kept_there == kept
 
 
-async def test_two_runs_of_the_same_seed_in_lockstep_say_the_same(tmp_path: Path) -> None:
+async def test_two_runs_of_the_same_seed_in_lockstep_say_the_same(tmp_path: Path, chosen: dict[str, str]) -> None:
     """Without this the test above could pass or fail by luck."""
     runs = []
     for name in ("one", "other"):
-        embedding = Embedding(data=tmp_path / name, port=embedded.free_port())
-        settings = Settings.read({"SPINELOOP_CHECKPOINT_S": "0.01", "SPINELOOP_HTTP_PORT": "0"})
-        async with embedded.opened(settings, embedding, Exposition()) as loop, running(loop.roles):
+        async with opened(tmp_path / name, chosen) as loop, running(loop.roles):
             await in_lockstep(loop.log, loop.settings)
             runs.append(await decisions(loop.log))
     assert runs[0] == runs[1]
