@@ -14,6 +14,9 @@ from loadtest.probes import listens
 from spineloop.wiring import ROLES
 from streams.core.meters import METERS
 
+PATIENT_S = "600"
+"""How long a role waits for a server, in s, where it is not to end of that."""
+
 
 async def get(port: int, path: str) -> tuple[int, str]:
     async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/{path}") as answer:
@@ -38,7 +41,7 @@ async def test_a_role_that_starts_while_kafka_is_away_waits_is_not_ready_and_beg
     port = free_port()
     async with stack.servers() as servers:
         await servers.log.process.kill()
-        child = Child(servers.role(name, 0, http_port=str(port)))
+        child = Child(servers.role(name, 0, http_port=str(port), stall_s=PATIENT_S))
         child.launch()
         try:
             await until(lambda: tries(child))
@@ -58,14 +61,15 @@ async def tries(child: Child) -> bool:
 async def test_a_role_that_waits_for_kafka_ends_when_it_is_told_to_and_by_itself_when_the_stall_limit_is_over() -> None:
     async with stack.servers() as servers:
         await servers.log.process.kill()
-        patient, stopped = (Child(servers.role("control", number, stall_s="3")) for number in (0, 1))
+        patient = Child(servers.role("control", 0, stall_s="3"))
+        stopped = Child(servers.role("control", 1, stall_s=PATIENT_S))
         patient.launch()
         stopped.launch()
         try:
             await until(lambda: tries(stopped))
             await stopped.stop()
             assert stopped.status == 0
-            async with asyncio.timeout(90):
+            async with asyncio.timeout(180):
                 while patient.is_running:
                     await asyncio.sleep(0.1)
             assert patient.status == 1
