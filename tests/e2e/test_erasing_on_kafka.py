@@ -12,6 +12,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from adaptors.history import History
+from adaptors.influx_history import InfluxAddress, InfluxHistory, open_influx_history
+from adaptors.kafka_log import open_kafka_log
 from loadtest import native, stack
 from spineloop import wiring
 from spineloop.settings import Settings
@@ -34,6 +36,8 @@ pytestmark = pytest.mark.stack
 
 MESSAGES = 600
 BEFORE_MS = 3_600_000
+PATIENCE_S = 120.0
+"""How long one who looks on waits for an answer of Kafka or InfluxDB, in s."""
 
 
 async def erase(settings: dict[str, str], patient: str, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -42,6 +46,13 @@ async def erase(settings: dict[str, str], patient: str, *words: str) -> "subproc
     return await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, check=False, env=told | settings, timeout=120
     )
+
+
+@asynccontextmanager
+async def opened_history(settings: Settings) -> AsyncIterator[InfluxHistory]:
+    async with open_influx_history(InfluxAddress(url=settings.history_url, timeout_s=PATIENCE_S)) as history:
+        await history.prepare()
+        yield history
 
 
 async def mentions(log: Log, patient: str) -> Counter[str]:
@@ -55,7 +66,7 @@ async def mentions(log: Log, patient: str) -> Counter[str]:
 
 async def named(settings: Settings, patient: str) -> int:
     """Count the points of history that have the name in any text."""
-    async with wiring.open_history(settings) as sink:
+    async with opened_history(settings) as sink:
         points = [
             point for name in ("rep", "set_summary", "session_summary", "patient") for point in await sink.select(name)
         ]
@@ -85,7 +96,10 @@ async def test_a_patient_is_erased_from_kafka_and_influxdb_and_nothing_that_can_
         }
         settings = Settings.read(environment)
         await wiring.create_topics(settings)
-        async with wiring.open_log(settings, "test") as log, wiring.open_history(settings) as sink:
+        async with (
+            open_kafka_log(kafka.address, client_id="test", timeout_s=PATIENCE_S, session_timeout_ms=60_000) as log,
+            opened_history(settings) as sink,
+        ):
             await week.tell(log, MESSAGES, wiring.wall_clock_ms() - BEFORE_MS)
             await History(sink, log, Counts()).store(await everything(log, METRIC))
             facts = Counter(record.key.decode() for record in await everything(log, PATIENT))

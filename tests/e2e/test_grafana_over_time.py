@@ -22,6 +22,9 @@ PANELS = {panel["title"]: panel for board in builder.BOARDS for panel in builder
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 
+LIMIT_S = 120.0
+"""Longest wait for one answer of InfluxDB, in s."""
+
 _sites = count()
 
 
@@ -40,7 +43,7 @@ class Told:
             Point(measurement, sorted_tags, fields, 1_000_000 * (self.now_ms - round(ago * MINUTE_MS)))
             for ago, fields in since.items()
         ]
-        async with open_influx_history(InfluxAddress(url=self._url)) as history:
+        async with open_influx_history(InfluxAddress(url=self._url, timeout_s=LIMIT_S)) as history:
             await history.prepare()
             assert not await history.write(points)
 

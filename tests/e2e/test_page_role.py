@@ -7,6 +7,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from adaptors.kafka_log import open_kafka_log
 from loadtest import stack
 from loadtest.child import running
 from loadtest.native import free_port
@@ -19,11 +20,14 @@ from tests.shell import clinic
 pytestmark = pytest.mark.stack
 
 KEY = "acme/north/lumbar-1"
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 async def test_two_pages_on_kafka_show_the_whole_fleet_and_write_what_is_asked() -> None:
-    async with stack.servers() as servers, wiring.open_log(servers.settings(), "test") as log:
+    async with (
+        stack.servers() as servers,
+        open_kafka_log(servers.log.address, client_id="test", timeout_s=DEADLINE_S) as log,
+    ):
         now_ms = wiring.wall_clock_ms()
         session = clinic.session(KEY, clinic.TIRING, until_ms=now_ms)
         await log.append(clinic.whole([*session, *clinic.fleet(40, now_ms)]))

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from adaptors.kafka_log import open_kafka_log
 from adaptors.sqlite_log import open_sqlite_log
 from adaptors.sqlite_reading import open_sqlite_reading
 from loadtest import stack
-from loadtest.oracle import log_of
 from loadtest.stack import Stack
 from spineloop import redriving, wiring
 from spineloop.exporting import export
@@ -36,6 +36,8 @@ from tests.shell.week import as_it_was, everything
 
 MESSAGES = 1_000
 BEFORE_MS = 3_600_000
+PATIENCE_S = 120.0
+"""How long one who looks on waits for an answer of Kafka, in s."""
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ async def servers() -> AsyncIterator[Stack]:
 
 @pytest.fixture
 async def log(servers: Stack) -> AsyncIterator[Log]:
-    async with log_of(servers) as one:
+    async with open_kafka_log(servers.log.address, client_id="test", timeout_s=PATIENCE_S) as one:
         yield one
 
 
