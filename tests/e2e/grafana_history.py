@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import aiohttp
@@ -28,6 +27,9 @@ from tests.core.patients import GOOD, Patient, a_patient
 
 BY_HAND = "by-hand"
 """Instance of what is written by hand."""
+
+LIMIT_S = 180.0
+"""Longest wait for what must come, in s."""
 
 BINS = 14
 """Torque bins of a session, each of 10 degrees."""
@@ -78,7 +80,7 @@ async def weeks_of_a_patient(servers: Stack) -> None:
         trained(patient, "abdominal_flexion", 300.0, 110.0)
     ended_ms = wiring.wall_clock_ms()
     last_ms = patient.facts[-1][1]
-    async with open_kafka_log(servers.log.address, client_id="weeks") as log:
+    async with open_kafka_log(servers.log.address, client_id="weeks", timeout_s=LIMIT_S) as log:
         for number, (fact, told_ms) in enumerate(patient.facts):
             at_ms = ended_ms - (last_ms - told_ms) - DAY_MS + number
             await log.append(to_records(replace(fact, at_ms=at_ms), at_ms))
@@ -99,7 +101,7 @@ def trained(patient: Patient, exercise: str, force_N: float, torque: float) -> N
 
 async def a_fleet(servers: Stack) -> None:
     """Let simulated patients train on five machines on a bad network; in between history is away."""
-    settings = FleetSettings(machines=5, seed=4, run="grafana", speed=30.0, max_s=40.0, rates=Rates())
+    settings = FleetSettings(machines=5, seed=4, run="grafana", speed=30.0, max_s=40.0, finish_s=LIMIT_S, rates=Rates())
     fleet = Fleet(settings, wiring.machine_connect(servers.settings()), now_ms=wiring.wall_clock_ms)
     running = asyncio.create_task(fleet.run())
     await until(lambda: _truth(fleet.timings.reps >= 20))
@@ -121,13 +123,12 @@ async def a_bad_moment(servers: Stack) -> None:
     try:
         for message in said:
             await publish(link, message)
-        for number in count():  # heartbeats, until nobody can overlook that the command has no answer
+        found = Filled(servers.history.url, 0, 0)
+        async with asyncio.timeout(LIMIT_S):  # heartbeats, until nobody can overlook that the command has no answer
             await publish(link, machine.say(Heartbeat))
-            found = Filled(servers.history.url, 0, 0)
-            if await found.ask('SELECT * FROM "raw"."notice" WHERE "name" = \'unacknowledged\''):
-                break
-            assert number < 60
-            await asyncio.sleep(0.5)
+            while not await found.ask('SELECT * FROM "raw"."notice" WHERE "name" = \'unacknowledged\''):
+                await asyncio.sleep(0.5)
+                await publish(link, machine.say(Heartbeat))
         await link.publish(mqtt_topic(story.MACHINE, "event"), b"what nobody understands")
     finally:
         await link.close()
@@ -161,7 +162,7 @@ async def write_rare_meters(servers: Stack) -> None:
         await MeterHistory(sink, exposition.readings, who, exposition, now_ns=lambda: now_ns).write()
 
 
-async def until(is_so: Callable[[], Awaitable[bool]], limit_s: float = 90.0) -> None:
+async def until(is_so: Callable[[], Awaitable[bool]], limit_s: float = LIMIT_S) -> None:
     async with asyncio.timeout(limit_s):
         while not await is_so():
             await asyncio.sleep(0.1)
