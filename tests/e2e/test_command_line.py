@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from loadtest import native, stack
+from loadtest.oracle import until
 from loadtest.stack import spineloop
 
 
@@ -54,7 +55,11 @@ def test_the_doctor_says_what_is_wrong_and_how_to_mend_it() -> None:
 async def test_the_doctor_is_content_with_a_stack_that_is_well_and_topics_are_described() -> None:
     async with stack.servers() as servers:
         environment = servers.environment()
-        assert run("doctor", **environment).returncode == 0
+
+        async def is_content() -> bool:
+            return run("doctor", **environment).returncode == 0
+
+        await until(is_content)
         assert run("topics", "create", **environment).stdout == "nothing to create\n"
         rows = json.loads(run("topics", "describe", "--json", **environment).stdout)
     assert {row["partitions"] for row in rows} == {stack.PARTITIONS}

@@ -51,7 +51,7 @@ MACHINE = "acme/north/row-1"
 @asynccontextmanager
 async def loop_in(folder: Path) -> AsyncIterator[Embedded]:
     settings = Settings.read({"SPINELOOP_CHECKPOINT_S": "0.01", "SPINELOOP_HTTP_PORT": "0"})
-    embedding = Embedding(data=folder, port=embedded.free_port())
+    embedding = Embedding(data=folder, port=native.free_port())
     async with embedded.opened(settings, embedding, Exposition()) as loop, running(loop.roles):
         yield loop
 
@@ -91,7 +91,7 @@ def test_the_machine_is_as_short_as_it_says() -> None:
 async def test_the_rep_of_the_example_machine_is_measured_and_accepted(tmp_path: Path) -> None:
     async with loop_in(tmp_path) as loop:
         machine = await switched_on(loop, seconds=1.0)
-        assert await asyncio.wait_for(machine.wait(), 60.0) == 0
+        assert await asyncio.wait_for(machine.wait(), 120.0) == 0
 
         async def is_measured() -> bool:
             return bool(await measured(loop))
@@ -191,8 +191,8 @@ class Written:
 async def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """Let a fleet train for some seconds."""
     folder = tmp_path_factory.mktemp("data")
-    demo = spineloop("demo", "--seconds", "10", "--machines", "12", "--data", str(folder))
-    done = await asyncio.to_thread(subprocess.run, demo, capture_output=True, text=True, check=False, timeout=120.0)
+    demo = spineloop("demo", "--seconds", "20", "--machines", "12", "--data", str(folder))
+    done = await asyncio.to_thread(subprocess.run, demo, capture_output=True, text=True, check=False, timeout=240.0)
     assert done.returncode == 0, done.stdout + done.stderr
     async with open_sqlite_log(folder / "log.db", PARTITIONS) as log:
         return Written(folder, {topic: await everything(log, topic) for topic in (*IN_LOG, DEAD_LETTER)})
@@ -315,7 +315,7 @@ async def test_the_faust_example_prints_every_set_once_and_ends_when_it_is_told_
     assert process.stdout is not None
     said = list[str]()
     try:
-        async with asyncio.timeout(120.0):
+        async with asyncio.timeout(240.0):
             while len(said) < len(wanted):
                 line = await process.stdout.readline()
                 assert line, "it ended by itself"

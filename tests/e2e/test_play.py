@@ -37,7 +37,7 @@ WINDOW = ("--window", str(BOTTOM_M), str(BOTTOM_M + ROM_M))
 
 
 def loop_in(folder: Path) -> Any:
-    embedding = Embedding(data=folder, port=embedded.free_port())
+    embedding = Embedding(data=folder, port=native.free_port())
     settings = Settings.read({"SPINELOOP_CHECKPOINT_S": "0.01", "SPINELOOP_HTTP_PORT": "0"})
     return embedded.opened(settings, embedding, Exposition())
 
@@ -198,7 +198,7 @@ async def test_the_same_boot_played_twice_counts_once(tmp_path: Path) -> None:
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(spineloop(*arguments), capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(spineloop(*arguments), capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_a_broker_that_is_away_is_one_line(tmp_path: Path) -> None:

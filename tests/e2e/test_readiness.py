@@ -102,7 +102,7 @@ async def test_a_stage_is_not_ready_before_its_partitions_are_assigned_and_resto
         stop = asyncio.Event()
         task = asyncio.create_task(role.run(stop))
         assert not role.is_ready()
-        async with asyncio.timeout(60.0):
+        async with asyncio.timeout(120.0):
             await slow.asked.wait()
             while not counts.totals["spineloop_lag_records"]:  # it has looked, and nobody could tell it the lag
                 await asyncio.sleep(0.01)

@@ -21,7 +21,7 @@ from streams.core.telemetry import Heartbeat
 from tests.core.recordings import tiring
 
 ROOT = DOCS.parent
-SHORTER = ("--seconds 40", "--seconds 12 --report report.json")
+SHORTER = ("--seconds 40", "--seconds 20 --report report.json")
 """The demo of the tour, shorter here, and with its figures to look at."""
 
 Blocks = Mapping[str, list[str]]
@@ -52,7 +52,7 @@ def typed(commands: str, folder: Path) -> Done:
     """Type commands in a shell as a reader has it after step 2; it ends with the first that fails."""
     script = f"set -e\nsource .venv/bin/activate\n{commands}"
     done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=180, env=BARE
+        ["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False, timeout=300, env=BARE
     )
     return Done(done.returncode, done.stdout, done.stderr)
 
