@@ -22,6 +22,9 @@ from streams.log import Log
 
 PARTITIONS = 4
 
+LIMIT_S = 120.0
+"""Longest wait for what has to happen, and for one answer of Kafka; nothing is measured with it."""
+
 groups = count()
 
 
@@ -35,13 +38,15 @@ class Store:
     def open(self) -> AbstractAsyncContextManager[Log]:
         if self.kind == "sqlite":
             return open_sqlite_log(Path(self.address), PARTITIONS)
-        return open_kafka_log(self.address, client_id="contract", session_timeout_ms=6_000, heartbeat_ms=500)
+        return open_kafka_log(
+            self.address, client_id="contract", timeout_s=LIMIT_S, session_timeout_ms=30_000, heartbeat_ms=500
+        )
 
     def command(self, body: str) -> list[str]:
         """Return a command that runs the body of a coroutine in a process of its own, with `log` open."""
         opening = {
             "sqlite": f"open_sqlite_log(Path({self.address!r}), {PARTITIONS})",
-            "kafka": f"open_kafka_log({self.address!r}, client_id='child')",
+            "kafka": f"open_kafka_log({self.address!r}, client_id='child', timeout_s={LIMIT_S})",
         }[self.kind]
         lines = "\n".join(f"        {line}" for line in body.strip().splitlines())
         return [sys.executable, "-c", f"{_CHILD}\n    async with {opening} as log:\n{lines}\n\nasyncio.run(main())"]
@@ -97,7 +102,7 @@ async def emptied(server: Server) -> str:
     await admin.start()
     try:
         await admin.delete_topics([name for name in await admin.list_topics() if name in LOG_TOPICS])
-        async with asyncio.timeout(30.0):
+        async with asyncio.timeout(LIMIT_S):
             while LOG_TOPICS.keys() & set(await admin.list_topics()):
                 await asyncio.sleep(0.01)
     finally:

@@ -36,6 +36,8 @@ MACHINE = "acme/north/lumbar-1"
 AT_MS = 1_700_000_000_123
 T_NS = AT_MS * 1_000_000
 BATCH = 5_000
+LIMIT_S = 120.0
+"""Longest wait for one answer of InfluxDB, in s."""
 
 databases = count()
 
@@ -56,7 +58,9 @@ async def influx_server() -> AsyncIterator[Server]:
 
 
 def address(server: Server) -> InfluxAddress:
-    return InfluxAddress(url=f"http://{server.host}:{server.port}", database=f"test-{next(databases)}")
+    return InfluxAddress(
+        url=f"http://{server.host}:{server.port}", database=f"test-{next(databases)}", timeout_s=LIMIT_S
+    )
 
 
 @asynccontextmanager

@@ -5,7 +5,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from aiokafka import TopicPartition
@@ -19,12 +21,20 @@ from loadtest.native import Server, free_port
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord
 from streams.core.topics import CONTROLLER_STATE, LOG_TOPICS, TELEMETRY, LogTopic
-from tests.contract.conftest import PARTITIONS
-from tests.contract.test_log import AT_MS, LIMIT_S, Member, everything, numbered, polled, spread, told, values
+from tests.contract.conftest import LIMIT_S, PARTITIONS
+from tests.contract.test_log import AT_MS, Member, everything, numbered, polled, spread, told, values
 
 pytestmark = pytest.mark.broker
 
 PROCESSES = Path("/proc")
+
+SOON_S = 5.0
+"""How long a client waits for an answer that will not come, in s; those before and after it come sooner."""
+
+T = TypeVar("T")
+
+patient = partial(open_kafka_log, client_id="test", timeout_s=LIMIT_S)
+"""Opens a log whose client waits for Kafka, however slow it is."""
 
 
 @asynccontextmanager
@@ -48,7 +58,7 @@ def is_stopped(pid: int) -> bool:
     return set(states) == {"T"}
 
 
-async def patiently(call: Callable[[], Awaitable[None]]) -> None:
+async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Try again while it is Busy, as every caller does."""
     async with asyncio.timeout(LIMIT_S):
         while True:
@@ -69,7 +79,7 @@ async def test_a_kafka_that_does_not_answer_is_busy_and_then_goes_on(
     kafka_server: Server, kafka_address: str, group: str
 ) -> None:
     async with (
-        open_kafka_log(kafka_address, client_id="test", timeout_s=1.0, session_timeout_ms=6_000) as log,
+        open_kafka_log(kafka_address, client_id="test", timeout_s=SOON_S, session_timeout_ms=6_000) as log,
         log.subscribe(TELEMETRY, group) as subscription,
     ):
         await log.append([told("m", "before")])
@@ -98,7 +108,7 @@ async def test_a_kafka_that_does_not_answer_is_busy_and_then_goes_on(
             found = await asyncio.gather(*(call() for call in calls.values()), return_exceptions=True)
         assert {name: type(error) for name, error in zip(calls, found, strict=True)} == dict.fromkeys(calls, Busy)
         await patiently(lambda: log.append([told("m", "after")]))
-        after = values(await everything(log))
+        after = values(await patiently(lambda: everything(log)))
         assert (after[0], after[-1], set(after[1:-1]) <= {"during"}) == ("before", "after", True)
 
 
@@ -109,7 +119,7 @@ async def test_a_log_can_be_closed_while_kafka_does_not_answer(
     async with (
         asyncio.timeout(LIMIT_S),
         AsyncExitStack() as stack,  # left after the log
-        open_kafka_log(kafka_address, client_id="test", timeout_s=1.0, session_timeout_ms=6_000) as log,
+        open_kafka_log(kafka_address, client_id="test", timeout_s=SOON_S, session_timeout_ms=6_000) as log,
         log.subscribe(TELEMETRY, group, member),
     ):
         await member.has(PARTITIONS)
@@ -122,7 +132,7 @@ async def test_a_log_can_be_closed_while_kafka_does_not_answer(
 async def test_an_append_that_waits_for_a_crashed_kafka_is_stored_once(
     kafka_server: Server, kafka_address: str
 ) -> None:
-    async with open_kafka_log(kafka_address, client_id="test", timeout_s=LIMIT_S) as log:
+    async with patient(kafka_address) as log:
         await log.append(numbered(10))
 
         async def append() -> None:
@@ -140,7 +150,7 @@ async def test_an_append_that_waits_for_a_crashed_kafka_is_stored_once(
 async def test_a_record_that_kafka_would_not_take_breaks_a_promise_and_no_other_record_suffers(
     kafka_address: str,
 ) -> None:
-    async with open_kafka_log(kafka_address, client_id="test") as log:
+    async with patient(kafka_address) as log:
         await log.append([told("m", "before")])
         with pytest.raises(BrokenPromise):
             await log.append([NewRecord(TELEMETRY, b"m", bytes(RECORD_BYTES + 1), AT_MS)])
@@ -150,7 +160,7 @@ async def test_a_record_that_kafka_would_not_take_breaks_a_promise_and_no_other_
 
 async def test_who_brings_more_than_may_wait_is_refused(kafka_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kafka_log, "WAITING_RECORDS", 10)
-    async with open_kafka_log(kafka_address, client_id="test") as log:
+    async with patient(kafka_address) as log:
         first = asyncio.create_task(log.append(numbered(11)))
         await asyncio.sleep(0)
         with pytest.raises(Busy):
@@ -178,7 +188,7 @@ class Stuck:
 
 async def test_a_restore_that_never_ends_does_not_keep_us_from_leaving(kafka_address: str, group: str) -> None:
     stuck = Stuck()
-    async with open_kafka_log(kafka_address, client_id="test") as log, asyncio.timeout(LIMIT_S):
+    async with patient(kafka_address) as log, asyncio.timeout(LIMIT_S):
         async with log.subscribe(TELEMETRY, group, stuck):
             await stuck.is_asked.wait()
         assert stuck.lost == set(range(PARTITIONS))
@@ -188,7 +198,7 @@ async def test_a_member_with_a_name_comes_back_to_its_partitions_and_the_others_
     kafka_address: str, group: str
 ) -> None:
     def opened(name: str) -> AbstractAsyncContextManager[KafkaLog]:
-        return open_kafka_log(kafka_address, client_id=name, instance=name, heartbeat_ms=500)
+        return patient(kafka_address, client_id=name, instance=name, session_timeout_ms=60_000, heartbeat_ms=500)
 
     staying, restarted = Member(), Member()
     async with opened("a") as a, a.subscribe(TELEMETRY, group, staying):
@@ -205,7 +215,7 @@ async def test_a_member_with_a_name_comes_back_to_its_partitions_and_the_others_
 
 
 async def test_records_that_are_gone_before_they_were_read_are_counted(kafka_address: str, group: str) -> None:
-    async with open_kafka_log(kafka_address, client_id="test") as log:
+    async with patient(kafka_address) as log:
         await log.append(numbered(100))
         number = (await everything(log))[0].partition
         async with log.subscribe(TELEMETRY, group) as subscription:
@@ -222,7 +232,7 @@ async def test_records_that_are_gone_before_they_were_read_are_counted(kafka_add
 
 
 async def test_a_position_beyond_the_end_starts_from_the_earliest(kafka_address: str, group: str) -> None:
-    async with open_kafka_log(kafka_address, client_id="test") as log:
+    async with patient(kafka_address) as log:
         await log.append(numbered(10))
         number = (await everything(log))[0].partition
         async with log.subscribe(TELEMETRY, group, Member({number: 1_000})) as subscription:
@@ -237,7 +247,7 @@ MORE = {**LOG_TOPICS, "spineloop.more.v1": LogTopic("machine", "one topic more t
 
 async def test_a_missing_topic_is_told_in_one_line(kafka_address: str) -> None:
     with pytest.raises(ValueError, match=r"^Kafka at .* has no topic spineloop\.more\.v1; spineloop topics create$"):
-        async with open_kafka_log(kafka_address, client_id="test", topics=MORE):
+        async with patient(kafka_address, topics=MORE):
             pass
 
 
@@ -263,7 +273,7 @@ async def test_more_replicas_than_brokers_are_refused(kafka_address: str) -> Non
 
 
 async def test_what_differs_from_the_catalogue_is_told(kafka_address: str) -> None:
-    async with open_kafka_log(kafka_address, client_id="test") as log:
+    async with patient(kafka_address) as log:
         await log.append(spread(30))
     other = {TELEMETRY: LogTopic("machine", "kept for a day", retention_ms=86_400_000)}
     (row,) = await describe_topics(kafka_address, topics=other)

@@ -21,10 +21,7 @@ from streams.core.topics import (
     TELEMETRY,
 )
 from streams.log import Log, Subscription
-from tests.contract.conftest import PARTITIONS, Store
-
-LIMIT_S = 30.0
-"""Longest wait for what has to happen; nothing is measured with it."""
+from tests.contract.conftest import LIMIT_S, PARTITIONS, Store
 
 AT_MS = time.time_ns() // 1_000_000
 """Kafka deletes what is older than the retention, even while we look."""
