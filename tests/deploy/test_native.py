@@ -25,7 +25,7 @@ pytestmark = pytest.mark.broker
 
 ROOT = Path(native.__file__).parents[1]
 WRITTEN = b"written-before-the-kill"
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 
 START_AND_WAIT = """
 import asyncio, sys
@@ -198,7 +198,9 @@ async def test_the_embedded_broker_takes_the_shipped_file_and_speaks_mqtt_5(tmp_
     port = free_port()
     text = shipped.configuration("iotcore/rumqttd.toml", {"v5.1.listen": f'"127.0.0.1:{port}"'})
     with iotcore.Broker(config_path=str(native.written(tmp_path / "rumqttd.toml", text))):
-        assert await probes.speaks_mqtt(port)
+        async with asyncio.timeout(LIMIT_S):
+            while not await probes.speaks_mqtt(port):
+                await asyncio.sleep(0.02)
 
 
 async def test_a_program_that_ends_at_once_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -210,8 +212,8 @@ async def test_a_program_that_ends_at_once_shows_the_end_of_its_log(tmp_path: Pa
 
 async def test_a_program_that_never_answers_is_given_up_and_gone(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    silent = Program("silent", ("sh", "-c", "echo $$; exec sleep 600"), log, unanswered, start_limit_s=0.5)
-    with pytest.raises(DidNotStart, match=r"silent: no answer within 0\.5 s"):
+    silent = Program("silent", ("sh", "-c", "echo $$; exec sleep 600"), log, unanswered, start_limit_s=5.0)
+    with pytest.raises(DidNotStart, match=r"silent: no answer within 5 s"):
         async with running(silent):
             pytest.fail("it must not count as started")
     assert is_gone(int(log.read_text(encoding="ascii")))
