@@ -50,7 +50,7 @@ async def years_of_points() -> AsyncIterator[str]:
 async def test_a_history_of_years_is_well_and_tells_of_its_last_hour(
     years_of_points: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "InfluxAddress", partial(InfluxAddress, timeout_s=0.5))
+    monkeypatch.setattr(wiring, "InfluxAddress", partial(InfluxAddress, timeout_s=10.0))
     found = await history_of(years_of_points)
     assert (found.is_well, found.found) == (True, f"{years_of_points}: 1234 reps in the last hour")
 

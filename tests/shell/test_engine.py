@@ -442,7 +442,7 @@ async def is_mended(log: Brittle, number: int) -> bool:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await holds():
             await asyncio.sleep(0.01)
 
@@ -774,11 +774,11 @@ async def test_e8_a_partition_that_stands_still_ends_the_process_though_another_
     (stands,) = of_one_partition(1)
     moves = next(f"m{n}" for n in count() if partition_of(b"m%d" % n, PARTITIONS) == 1)
     async with open_sqlite_log(tmp_path / "log.db", PARTITIONS) as real:
-        engine = Engine(Tally(), OneStands(real), Counts(), EngineSettings(checkpoint_s=0.01, stall_s=2.0))
+        engine = Engine(Tally(), OneStands(real), Counts(), EngineSettings(checkpoint_s=0.01, stall_s=6.0))
         running = asyncio.create_task(engine.run(asyncio.Event()))
         await real.append([told(stands, "stuck"), told(stands, "r")])
         was_ready, told_before = False, False
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not running.done():
                 await real.append([told(moves, "beat")])
                 was_ready |= engine.ready
@@ -858,7 +858,7 @@ async def test_e8_a_stop_is_heard_while_an_engine_joins_or_restores(
         running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(stop))
         await log.asked.wait()
         stop.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await running
 
 
@@ -871,7 +871,7 @@ async def test_e8_an_engine_that_is_cancelled_ends_though_it_joins_or_restores(
         running = asyncio.create_task(Engine(Tally(), log, Counts(), QUICK).run(asyncio.Event()))
         await log.asked.wait()
         running.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.wait({running})
         assert running.cancelled()
 
@@ -879,12 +879,12 @@ async def test_e8_an_engine_that_is_cancelled_ends_though_it_joins_or_restores(
 async def test_e8_a_log_that_is_away_ends_nobody_however_long_and_what_waited_is_done_when_it_is_back(
     log: Brittle,
 ) -> None:
-    engine, stop = Engine(Tally(), log, Counts(), EngineSettings(checkpoint_s=0.01, stall_s=0.01)), asyncio.Event()
+    engine, stop = Engine(Tally(), log, Counts(), EngineSettings(checkpoint_s=0.01, stall_s=2.5)), asyncio.Event()
     running = asyncio.create_task(engine.run(stop))
     await until(lambda: now(engine.ready))
     log.is_away = True
     await log.append_all_the_same(INPUT)
-    await until(lambda: now(log.refusals >= 3))  # each would have ended it
+    await until(lambda: now(log.refusals >= 5))  # one a second: that would have ended it
     assert not running.done()
     log.is_away = False
     await until(lambda: is_covered(log))
@@ -952,7 +952,7 @@ async def test_states_of_another_log_end_the_process_with_a_word_on_what_to_do(
             await other.checkpoint(CONTROLLER_STATE, record.partition, [(record.key, record.value)], 0)
         await other.append(records)
         with pytest.raises(ExceptionGroup) as failed:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await Engine(Tally(), other, Counts(), QUICK).run(asyncio.Event())
         assert failed.group_contains(BrokenPromise, match=f"delete the topic {CONTROLLER_STATE}")
 
@@ -1007,7 +1007,7 @@ async def test_a_log_that_is_made_anew_while_an_engine_reads_it_ends_the_process
         await until(lambda: is_covered(log))
         number = partition_of(b"m0", PARTITIONS)
         anew.append({number: [Record(TELEMETRY, number, 0, b"m0", b"new", 2_000)]})
-        await asyncio.wait({running}, timeout=5)
+        await asyncio.wait({running}, timeout=60)
         stop.set()
         with pytest.raises(ExceptionGroup) as failed:
             await running
@@ -1032,7 +1032,7 @@ async def test_a_topic_that_gets_a_partition_more_while_an_engine_reads_it_ends_
         await until(lambda: is_covered(log))
         has_grown.set()
         with pytest.raises(ExceptionGroup) as failed:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 await running
         (error,) = failed.value.exceptions
         assert isinstance(error, BrokenPromise)

@@ -224,8 +224,8 @@ async def test_erasing_has_patience_with_a_server_and_never_asks_for_more_than_a
 
 
 async def test_a_batch_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow_line(answers: Answers) -> None:
-    answers.takes_s_per_byte = 1e-6
-    batch = [Point("m", (), {"f": "x" * 1_000}, number) for number in range(500)]
+    answers.takes_s_per_byte = 4e-7
+    batch = [Point("m", (), {"f": "x" * 1_000}, number) for number in range(950)]
     async with history_of(answers, timeout_s=0.2) as history:
         assert await history.write(batch) == []
         answers.takes_s_per_byte = 1.0

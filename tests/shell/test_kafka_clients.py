@@ -56,7 +56,7 @@ async def test_a_delivery_whose_effect_is_refused_for_hours_stays_in_its_group_a
     pace = Pace(max_records=BATCH_RECORDS, linger_s=0.0, first_retry_s=0.01, longest_retry_s=0.01)
     one = Delivery(log, TOPIC, "group", effect, pace=pace, dice=lambda: 0.0, meters=Counts())
     running = asyncio.create_task(one.run(stop))
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(120.0):
         while not one.progress():
             await asyncio.sleep(0.01)
         subscription = log.consumer._subscription  # noqa: SLF001 - hours pass by hand
@@ -79,7 +79,7 @@ async def test_of_a_consumer_that_is_cut_off_nothing_goes_on_when_kafka_comes_ba
     monkeypatch.setattr(kafka_clients, "STOP_S", 0.1)
     before = asyncio.all_tasks()
     log = HandLog(HandKafka(records=BATCH_RECORDS))
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(120.0):
         async with log.subscribe(TOPIC, "group") as member:
             while not await member.poll(100, 0.1):
                 pass
@@ -88,7 +88,7 @@ async def test_of_a_consumer_that_is_cut_off_nothing_goes_on_when_kafka_comes_ba
                 await asyncio.sleep(0.01)
         log.kafka.thaw()
         left = asyncio.all_tasks() - before
-        _, going_on = await asyncio.wait(left, timeout=2.0) if left else (left, left)
+        _, going_on = await asyncio.wait(left, timeout=60.0) if left else (left, left)
     assert going_on == set()
 
 
@@ -100,7 +100,7 @@ async def test_an_append_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow
     sent: list[int] = []
 
     async def send_batch(batch: Any, *_: object, **__: object) -> "asyncio.Future[None]":
-        await asyncio.sleep(batch.size() * 1e-6)
+        await asyncio.sleep(batch.size() * 4e-7)
         sent.append(batch.record_count())
         stored = asyncio.get_running_loop().create_future()
         stored.set_result(None)
@@ -109,6 +109,6 @@ async def test_an_append_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow
     monkeypatch.setattr(producer, "send_batch", send_batch)
     offsets = kafka_clients.consumer(cluster)
     log = KafkaLog(cluster, LOG_TOPICS, 1, records=producer, states=producer, offsets=offsets)
-    await log.append([NewRecord(TELEMETRY, b"m", bytes(100_000), 1) for _ in range(5)])
+    await log.append([NewRecord(TELEMETRY, b"m", bytes(100_000), 1) for _ in range(20)])
     await asyncio.gather(*map(kafka_clients.stop, (producer, offsets)))
-    assert sum(sent) == 5
+    assert sum(sent) == 20
