@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import mqtt5
 
-DEADLINE_S = 10.0
+DEADLINE_S = 120.0
 
 P = TypeVar("P", bound=mqtt5.Packet)
 

@@ -8,7 +8,7 @@ from mqtt5 import ConnectPacket, PubAckPacket, PublishPacket, QoS, read
 
 from adaptors.mqtt_client import address
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 QOS_1 = QoS.AT_LEAST_ONCE
 
 

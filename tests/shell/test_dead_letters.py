@@ -269,7 +269,7 @@ async def state(log: Brittle, stage: Tally, number: int) -> State:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30.0):
+    async with asyncio.timeout(120.0):
         while not await holds():
             await asyncio.sleep(0.005)
 

@@ -27,7 +27,7 @@ from tests.shell.counts import Counts
 
 pytestmark = pytest.mark.broker
 
-DEADLINE_S = 20.0
+DEADLINE_S = 120.0
 TRACE = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 
 

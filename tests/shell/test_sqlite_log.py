@@ -18,7 +18,7 @@ from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record
 from streams.core.topics import CONTROLLER_STATE, TELEMETRY, LogTopic
 
-LIMIT_S = 20.0
+LIMIT_S = 120.0
 DAY_MS = 86_400_000
 NOW_MS = 1_800_000_000_000
 DAILY = "spineloop.daily.v1"

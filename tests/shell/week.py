@@ -66,7 +66,7 @@ async def settled(log: Log, chosen: Sequence[Controller | Planner]) -> bool:
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60.0):
+    async with asyncio.timeout(120.0):
         while not await holds():
             await asyncio.sleep(0.005)
 
