@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from adaptors import history
 from adaptors.delivery import Pace
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection
@@ -109,7 +110,7 @@ async def test_a_full_disk_ends_nobody_danger_is_answered_and_afterwards_everyth
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = Pace(longest_retry_s=0.2)  # below what passes for a stall here, as the usual ones are
-    monkeypatch.setattr(wiring.histories, "PACE", quick)
+    monkeypatch.setattr(history, "PACE", quick)
     monkeypatch.setattr(wiring, "DOWNLINK_PACE", quick)
     stop = asyncio.Event()
     async with loop_in(tmp_path) as loop, floor_of(loop.settings.mqtt_url) as floor:

@@ -1,6 +1,7 @@
 """Room: a full disk passes, is told once, and whoever only reads does not notice."""
 
 import sqlite3
+import tempfile
 from asyncio import sleep
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +38,7 @@ async def test_while_the_disk_is_full_the_log_is_not_there_for_who_asks_and_is_r
 
 
 async def test_a_broker_starts_where_no_file_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_broker.tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     async with embedded_broker.embedded_broker(embedded.free_port()) as url, await connect(url, client_id="machine"):
         pass
 
