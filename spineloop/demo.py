@@ -29,8 +29,9 @@ from streams.settled import digest_of, settled_before
 SPEED = 15.0
 """Simulated seconds in a second: a session of ten minutes passes in forty seconds."""
 
-SETTLE_S = 20.0
-"""Longest wait, in s, until what the fleet said last has reached history."""
+SETTLE_S = 60.0
+"""Longest wait, in s, until what the fleet said last has reached history: less, and a slow machine's last reps pass for
+lost."""
 
 LOOK_S = 0.25
 """Pause between two looks at the progress."""
