@@ -40,6 +40,7 @@ from spineloop.exposition import Exposition
 from spineloop.settings import Settings, WrongSetting
 from spineloop.whole_file import whole_file
 from streams.core.errors import BrokenPromise, Busy
+from streams.traces import Trace
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,8 +63,8 @@ _log = structlog.get_logger()
 EXIT_FAILED = 1
 EXIT_WRONG_SETTING = 2
 
-_TOLD = (ExceptionGroup, BrokenPromise, Busy, ValueError, OSError)
-"""What ends a long-lived command with one line that says why."""
+_TOLD = (BrokenPromise, Busy, ValueError, OSError)
+"""What says by itself why a long-lived command ends. Anything else is a defect of ours, and may quote a patient."""
 
 
 def main() -> None:
@@ -92,16 +93,17 @@ def _run(name: str, work: Callable[[Settings, Exposition], Coroutine[Any, Any, N
     gc.freeze()  # what is there now lives as long as the process: no collection has to look at it again
     try:
         asyncio.run(work(settings, Exposition()))
-    except _TOLD as error:
+    except Exception as error:  # noqa: BLE001 - Python would print what a defect says
         _ended(name, error)
 
 
 def _ended(name: str, error: Exception) -> NoReturn:
     """Say why a command has ended."""
     _raise_wrong_setting(error)
-    for one in _leaves(error):
-        _log.error("ended", why=str(one), error=type(one).__name__, exc_info=_ours(one))
-    _fail(f"{name}: {_leaves(error)[0]}")
+    leaves = _leaves(error)
+    for one in leaves:
+        _log.error("ended", why=_why(one), error=type(one).__name__)
+    _fail(f"{name}: {_why(leaves[0])}")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -117,9 +119,9 @@ def _raise_wrong_setting(error: BaseException) -> None:
             raise one from error
 
 
-def _ours(error: BaseException) -> BaseException | None:
-    """Return the error itself if it is a defect, whose trace matters; None if its message says all."""
-    return None if isinstance(error, BrokenPromise | Busy | ValueError | OSError) else error
+def _why(error: BaseException) -> str:
+    """Return what an error says, and of a defect where it was: what that says may quote a patient."""
+    return str(error) if isinstance(error, _TOLD) else f"a defect of ours: {Trace.of(error).places}"
 
 
 def _role(name: str) -> None:
@@ -205,7 +207,7 @@ def demo(
     chosen = Demo(seconds=seconds, machines=machines, seed=seed, data=data, page=port)
     try:
         shown = asyncio.run(demos.run(chosen, settings, Console()))
-    except _TOLD as error:
+    except Exception as error:  # noqa: BLE001 - as in every long-lived command
         _ended("demo", error)
     Console().print(demos.table(shown))
     typer.echo(f"digest {shown.digest}")

@@ -33,6 +33,28 @@ def test_a_demo_whose_broker_ends_by_itself_says_so_in_one_line(
     assert "Traceback" not in said.err
 
 
+async def stumbles(*_: Any) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(of_a_patient("acme/p-17"))
+
+
+async def of_a_patient(name: str) -> None:
+    raise KeyError(name)
+
+
+@pytest.mark.usefixtures("_thawed")
+def test_a_defect_that_ends_a_command_is_told_by_its_place_and_not_by_what_it_says_of_a_patient(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "run", stumbles)
+    said = Spineloop(monkeypatch, capsys)("reflex")
+    assert said.code == 1
+    told = said.err.splitlines()[-1]
+    assert told.startswith("spineloop: reflex: a defect of ours: KeyError at ")
+    assert told.endswith(" of_a_patient")
+    assert "p-17" not in said.err + said.out
+
+
 def test_a_report_that_has_no_place_is_told_before_the_demo_runs(spineloop: Spineloop) -> None:
     said = spineloop("demo", "--no-page", "--report", "/nowhere/report.json")
     assert (said.code, said.err) == (2, "spineloop: --report: no folder to write to: /nowhere\n")
