@@ -26,4 +26,4 @@ async def test_while_everything_breaks_nothing_is_lost_doubled_stale_or_out_of_o
     assert done.kills > SECONDS / 10
     assert done.faults.keys() == FAULTS.keys()
     assert done.clocks_off_s > 60
-    assert done.reps > 10 * sum(done.faults.values())  # no matter how fast: there was something to lose each time
+    assert done.reps > SECONDS * REPS_PER_S / 2
