@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from adaptors import sqlite_room
+from adaptors import sqlite_errors
 from adaptors.line_protocol import line
 from adaptors.meter_points import MEASUREMENT
 from adaptors.points import FieldValue, Point, Rejected, Tags
@@ -157,7 +157,7 @@ class SqliteHistory:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            raise sqlite_room.told(error, f"history {self._path}") from error
+            raise sqlite_errors.told(error, f"history {self._path}") from error
 
     def _open(self) -> None:
         self._connection = sqlite3.connect(self._path, timeout=self._lock_wait_s, isolation_level=None)

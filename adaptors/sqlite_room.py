@@ -1,43 +1,24 @@
-"""Room: SQLite's errors as ours, and what is known of the disk under a file: full, or with room again."""
+"""Room: what is known of the disk under a file, full or with room again."""
 
 import os
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from streams.core.errors import BrokenPromise, Busy
+from adaptors.sqlite_errors import Full
 
 RECENT_S = 2.0
 """For how long a refusal says that the disk is full, in s: who waits for room tries five times a second."""
 
-_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_NO_ROOM = {
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR_SHMSIZE,  # the index of the write-ahead log found no room; also when a file is opened
-    sqlite3.SQLITE_IOERR_WRITE,  # a quota
-}
 _log = structlog.get_logger()
 
 
-class Full(Busy):
-    """The disk has no room for now."""
-
-
-def told(error: sqlite3.Error, what: str) -> Exception:
-    """Tell SQLite's error as ours: `Busy` for a locked file, `Full` for a full disk, `BrokenPromise` for all others."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    if code in _NO_ROOM:
-        return Full(f"{what}: {error}")
-    # the low byte; the others tell the kind more closely
-    return (Busy if code & 0xFF in _LOCKED else BrokenPromise)(f"{what}: {error}")
-
-
 def disk_of(path: Path) -> Path:
-    """Return where the disk is mounted that a file lies on, or will."""
-    return next(folder for folder in path.absolute().parents if os.path.ismount(folder))
+    """Return where the disk is mounted that a file or folder lies on, or will; a folder may be such a place itself."""
+    whole = path.absolute()
+    return next(place for place in (whole, *whole.parents) if os.path.ismount(place))
 
 
 class Room:

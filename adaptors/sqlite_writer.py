@@ -13,8 +13,9 @@ from functools import partial
 import msgspec
 import structlog
 
-from adaptors import sqlite_file, sqlite_room
-from adaptors.sqlite_room import Full, Room
+from adaptors import sqlite_errors, sqlite_file
+from adaptors.sqlite_errors import Full
+from adaptors.sqlite_room import Room
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord
 
@@ -73,7 +74,7 @@ def promises() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise sqlite_room.told(error, "log file") from error
+        raise sqlite_errors.told(error, "log file") from error
 
 
 class Writer:

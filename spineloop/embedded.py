@@ -11,7 +11,8 @@ import structlog
 from msgspec.structs import replace
 
 from adaptors import embedded_broker
-from adaptors.sqlite_room import Full, disk_of
+from adaptors.sqlite_errors import Full
+from adaptors.sqlite_room import disk_of
 from dashboards.live.server import Page
 from spineloop import wiring
 from spineloop.settings import Settings

@@ -13,8 +13,8 @@ from adaptors import history
 from adaptors.delivery import Pace
 from adaptors.mqtt_client import connect
 from adaptors.mqtt_connection import Connection
+from adaptors.sqlite_errors import Full
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
-from adaptors.sqlite_room import Full
 from spineloop import embedded, running, wiring
 from spineloop.embedded import Embedded, Embedding
 from spineloop.exposition import Exposition

@@ -10,10 +10,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from adaptors import embedded_broker, sqlite_room
+from adaptors import embedded_broker, sqlite_errors, sqlite_room
 from adaptors.mqtt_client import connect
+from adaptors.sqlite_errors import Full
 from adaptors.sqlite_log import open_sqlite_log
-from adaptors.sqlite_room import Full, Room
+from adaptors.sqlite_room import Room, disk_of
 from spineloop import embedded, logs
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord
@@ -57,7 +58,7 @@ async def test_a_broker_starts_where_no_file_has_room(tmp_path: Path, monkeypatc
 def test_what_is_for_want_of_room_passes(code: int, kind: type[Exception]) -> None:
     error = sqlite3.OperationalError("so it is")
     error.sqlite_errorcode = code
-    assert type(sqlite_room.told(error, "log file")) is kind
+    assert type(sqlite_errors.told(error, "log file")) is kind
 
 
 def test_a_full_disk_is_told_once_though_small_writes_find_room_and_once_when_it_is_over() -> None:
@@ -93,3 +94,8 @@ def test_a_line_that_the_log_of_the_process_has_no_room_for_ends_nobody(monkeypa
         structlog.contextvars.clear_contextvars()
         with suppress(OSError):
             full.close()
+
+
+def test_the_disk_of_a_folder_that_is_a_mount_of_its_own_is_that_one() -> None:
+    assert disk_of(Path("/proc")) == disk_of(Path("/proc/new/log.db")) == Path("/proc")
+    assert disk_of(Path("/")) == Path("/")
