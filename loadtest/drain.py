@@ -19,7 +19,7 @@ import msgspec
 from loadtest.child import Child
 from loadtest.fleet import Fleet, FleetSettings
 from loadtest.native import Server, free_port
-from loadtest.oracle import everything, is_covered, log_of, patiently, until
+from loadtest.oracle import everything, is_covered, log_of, retried, until
 from loadtest.stack import Stack, servers
 from spineloop import wiring
 from streams.core import codec
@@ -244,7 +244,7 @@ async def _stored_again(stack: Stack) -> int:
         async with wiring.open_history(stack.settings()) as history:
             return sum([await history.count(name) for name in MEASUREMENTS])
 
-    return await patiently(stored) - position
+    return await retried(stored) - position
 
 
 async def _again(log: Log, sent: Counter[str]) -> dict[str, int]:

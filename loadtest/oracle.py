@@ -49,7 +49,7 @@ async def everything(log: Log, topic: str) -> list[Record]:
             for record in records
         ]
 
-    return await patiently(read)
+    return await retried(read)
 
 
 async def expected(log: Log, stage: Stage[Any, Any] | None = None, prepared_together: int = 1) -> Said:
@@ -119,7 +119,7 @@ async def is_covered(log: Log, stage: Stage[Any, Any] | None = None) -> bool:
     return True
 
 
-async def patiently(ask: Callable[[], Awaitable[_T]], limit_s: float = LIMIT_S) -> _T:
+async def retried(ask: Callable[[], Awaitable[_T]], limit_s: float = LIMIT_S) -> _T:
     """Ask again while a server is busy, as every role does, but not for ever."""
     since_s: float | None = None
     while True:
@@ -136,11 +136,11 @@ async def patiently(ask: Callable[[], Awaitable[_T]], limit_s: float = LIMIT_S) 
 async def until(holds: Callable[[], Awaitable[bool]], limit_s: float = LIMIT_S, look_s: float = LOOK_S) -> None:
     """Wait for something to become true; a server that is too busy to tell is asked again."""
     async with asyncio.timeout(limit_s):
-        while not await patiently(holds, limit_s):
+        while not await retried(holds, limit_s):
             await asyncio.sleep(look_s)
 
 
 async def fill(log: Log, records: Sequence[NewRecord]) -> None:
     """Append records in batches, and again what may not have been stored, as the bridge does."""
     for start in range(0, len(records), 200):
-        await patiently(partial(log.append, records[start : start + 200]))
+        await retried(partial(log.append, records[start : start + 200]))

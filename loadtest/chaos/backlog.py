@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from loadtest.chaos import tape
-from loadtest.oracle import patiently
+from loadtest.oracle import retried
 from streams.core import codec
 from streams.core.controller import Controller
 from streams.core.records import NewRecord, Record
@@ -69,7 +69,7 @@ async def write(log: Log, records: Iterator[NewRecord]) -> None:
 
     async def writer() -> None:
         while batch := list(islice(records, BATCH)):
-            await patiently(partial(log.append, batch))
+            await retried(partial(log.append, batch))
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(WRITERS):

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from loadtest.oracle import Hearing, patiently
+from loadtest.oracle import Hearing, retried
 from spineloop import wiring
 from spineloop.settings import Settings
 from streams.core import codec
@@ -100,7 +100,7 @@ async def _read(settings: Settings, number: int) -> Page:
         async with wiring.open_log(settings, "oracle") as log:
             return await page(log, number, Planner(machines=settings.machine_catalogue()))
 
-    return await patiently(once)
+    return await retried(once)
 
 
 async def page(log: Log, number: int, planner: Planner) -> Page:

@@ -242,7 +242,7 @@ async def log_away(seed: int, seconds: float, rate: float, chosen: Mapping[str, 
             said=len(said),
             catch_up={group: on.eyes.catch_up(group, back_s, per_s) for group, per_s in arrival.items()},
             repaired=len(fleet.ledger.duplicated),
-            tally=await oracle.patiently(lambda: tally.tallied(on.log, on.ground.stack, said)),
+            tally=await oracle.retried(lambda: tally.tallied(on.log, on.ground.stack, said)),
         )
 
 
@@ -268,7 +268,7 @@ async def flood(seed: int, seconds: float, rate: float, chosen: Mapping[str, str
             reps / seconds,
             said=len(teller.said),
             catch_up={group: on.eyes.catch_up(group, over_s, per_s) for group, per_s in arrival.items()},
-            tally=await oracle.patiently(lambda: tally.tallied(on.log, on.ground.stack, teller.said)),
+            tally=await oracle.retried(lambda: tally.tallied(on.log, on.ground.stack, teller.said)),
         )
 
 

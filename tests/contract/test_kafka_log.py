@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from aiokafka import TopicPartition
@@ -18,6 +17,7 @@ from adaptors.kafka_clients import RECORD_BYTES
 from adaptors.kafka_log import KafkaLog, open_kafka_log
 from adaptors.kafka_topics import create_topics, describe_topics
 from loadtest.native import Server, free_port
+from loadtest.oracle import retried
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord
 from streams.core.topics import CONTROLLER_STATE, LOG_TOPICS, TELEMETRY, LogTopic
@@ -30,8 +30,6 @@ PROCESSES = Path("/proc")
 
 SOON_S = 5.0
 """How long a client waits for an answer that will not come, in s; those before and after it come sooner."""
-
-T = TypeVar("T")
 
 patient = partial(open_kafka_log, client_id="test", timeout_s=LIMIT_S)
 """Opens a log whose client waits for Kafka, however slow it is."""
@@ -56,16 +54,6 @@ def is_stopped(pid: int) -> bool:
         path.read_text(encoding="ascii").rpartition(")")[2].split()[0] for path in PROCESSES.glob(f"{pid}/task/*/stat")
     ]
     return set(states) == {"T"}
-
-
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Try again while it is Busy, as every caller does."""
-    async with asyncio.timeout(LIMIT_S):
-        while True:
-            try:
-                return await call()
-            except Busy:
-                await asyncio.sleep(0.1)
 
 
 async def test_a_kafka_that_is_not_there_is_busy() -> None:
@@ -107,8 +95,8 @@ async def test_a_kafka_that_does_not_answer_is_busy_and_then_goes_on(
         async with frozen(kafka_server), asyncio.timeout(LIMIT_S):
             found = await asyncio.gather(*(call() for call in calls.values()), return_exceptions=True)
         assert {name: type(error) for name, error in zip(calls, found, strict=True)} == dict.fromkeys(calls, Busy)
-        await patiently(lambda: log.append([told("m", "after")]))
-        after = values(await patiently(lambda: everything(log)))
+        await retried(lambda: log.append([told("m", "after")]))
+        after = values(await retried(lambda: everything(log)))
         assert (after[0], after[-1], set(after[1:-1]) <= {"during"}) == ("before", "after", True)
 
 

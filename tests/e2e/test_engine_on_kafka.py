@@ -10,7 +10,7 @@ import pytest
 
 from loadtest import stack
 from loadtest.child import Child, running
-from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, patiently, until
+from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, retried, until
 from loadtest.roster import assemble
 from loadtest.stack import PARTITIONS, Stack
 from loadtest.truth import Ledger
@@ -96,7 +96,7 @@ async def test_e3_a_worker_that_sleeps_past_its_session_and_writes_late_sets_not
 
 
 async def positions(log: Log) -> list[int]:
-    return [end for _, end in (await patiently(lambda: log.bounds(CONTROLLER_STATE))).values()]
+    return [end for _, end in (await retried(lambda: log.bounds(CONTROLLER_STATE))).values()]
 
 
 async def state_records(log: Log) -> int:

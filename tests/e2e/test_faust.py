@@ -16,7 +16,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from adaptors.kafka_log import open_kafka_log
 from loadtest import faust_worker, stack
 from loadtest.child import running
-from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, patiently, until
+from loadtest.oracle import everything, expected, fill, found, is_covered, log_of, retried, until
 from loadtest.stack import Stack
 from streams.checkpoint import Kept
 from streams.core.controller import Controller
@@ -49,7 +49,7 @@ async def servers() -> AsyncIterator[Stack]:
 
 
 async def ends(log: Log) -> Ends:
-    bounds = {topic: await patiently(partial(log.bounds, topic)) for topic in WRITTEN}
+    bounds = {topic: await retried(partial(log.bounds, topic)) for topic in WRITTEN}
     return {(topic, number): end for topic in WRITTEN for number, (_, end) in bounds[topic].items()}
 
 

@@ -14,7 +14,7 @@ from loadtest.child import Child
 from loadtest.disturbance import Rates
 from loadtest.fleet import Fleet, FleetSettings
 from loadtest.kept import KeptOnDisk
-from loadtest.oracle import everything, expected, found, is_covered, log_of, patiently, until
+from loadtest.oracle import everything, expected, found, is_covered, log_of, retried, until
 from spineloop import wiring
 from spineloop.wiring import ROLES
 from streams.core import codec
@@ -76,7 +76,7 @@ async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effe
                 await until(all_in_history, limit_s=300.0)
             except TimeoutError:
                 pytest.fail(f"{await history.count('rep')} of {len(published)} in history\n{servers.tails()}")
-            in_history = await patiently(lambda: history.count("rep"))
+            in_history = await retried(lambda: history.count("rep"))
         assert set(killed) == set(ROLES)
         assert in_history == len(published)
         assert fleet.ledger.duplicate_effects == 0
