@@ -102,6 +102,6 @@ def kept(ask: Ask, why: tuple[Evidence, ...] = ()) -> Choice:
     situation, series = ask.situation, ask.situation.series
     told = situation.told(load_N=ask.now.load_N, sessions=float(series.sessions))
     for session in series.past[-1:]:
-        unmet = progress_rules.unmet(session, series.intent, ask.policy)
+        unmet = progress_rules.unmet(session, series, ask.policy)
         told += tuple(Evidence(session.session, "unmet", name) for name in unmet)
     return Choice(KEEP, (*told, *strength_told(situation, ask.policy), *why))

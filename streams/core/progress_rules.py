@@ -6,11 +6,10 @@ import msgspec
 
 from streams.core.commands import Change, Evidence
 from streams.core.known import LOAD_DECIMALS, on_grid
-from streams.core.patient_state import PastSession
+from streams.core.patient_state import PastSession, Series
 from streams.core.plan_situation import PlanSituation, is_learning
 from streams.core.policy import Policy
 from streams.core.rule import Match
-from streams.core.telemetry import Intent
 
 MAX_EXTRA_REPS = 5
 """Repetitions, or steps of time under load, above the clinician's target that a rule may ask for where the clinician
@@ -26,12 +25,12 @@ class Condition(msgspec.Struct, frozen=True):
     name: str
     value: Callable[[PastSession], float | None]
     is_met: Callable[[float, Policy], bool]
-    needed: Callable[[Intent], bool] = lambda _: True
+    needed: Callable[[Series], bool] = lambda _: True
 
-    def holds(self, session: PastSession, intent: Intent, policy: Policy) -> bool:
-        """Tell whether it is met; an unknown value never is (S13), one that this intent does not have always."""
+    def holds(self, session: PastSession, series: Series, policy: Policy) -> bool:
+        """Tell whether it is met; an unknown value never is (S13), one that this series does not have always."""
         value = self.value(session)
-        return not self.needed(intent) or (value is not None and self.is_met(value, policy))
+        return not self.needed(series) or (value is not None and self.is_met(value, policy))
 
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -46,13 +45,14 @@ CONDITIONS: tuple[Condition, ...] = (
         "tempo_error_median_pct",
         lambda one: one.tempo_error_median_pct,
         lambda value, policy: value <= policy.tempo_tol_pct,
-        lambda intent: intent != "max",  # as fast as possible has no tempo
+        # as fast as possible is the concentric alone: the way back may have a tempo all the same
+        lambda series: series.intent != "max" or series.settled.eccentric_s is not None,
     ),
     Condition(
         "velocity_loss_max_pct",
         lambda one: one.velocity_loss_max_pct,
         lambda value, policy: value < policy.vl_stop_pct,
-        lambda intent: intent == "max",  # paced has no velocity loss (S16)
+        lambda series: series.intent == "max",  # paced has no velocity loss (S16)
     ),
     Condition("pain_max", lambda one: one.pain_max, lambda value, policy: value <= policy.pain_ok),
     Condition("rpe_max", lambda one: one.rpe_max, lambda value, policy: value <= policy.rpe_max),
@@ -61,17 +61,19 @@ CONDITIONS: tuple[Condition, ...] = (
 """What rules 14 and 15 ask of each of the last sessions, but for the one that offers a choice."""
 
 
-def unmet(session: PastSession, intent: Intent, policy: Policy) -> tuple[str, ...]:
-    """Name the conditions of rule 14 that a session does not meet.
+def unmet(session: PastSession, series: Series, policy: Policy) -> tuple[str, ...]:
+    """Name the conditions of rule 14 that a session of a series does not meet.
 
     Examples
     --------
     >>> from streams.core.policy import DEFAULT
+    >>> from streams.core.telemetry import Prescription
+    >>> series = Series(settings="seat-4", intent="paced", settled=Prescription(id="x", load_N=400.0))
     >>> session = PastSession("s1", True, False, 11, 10, 1, None, 0, 96.0, 8.0)
-    >>> unmet(session, "paced", DEFAULT)
+    >>> unmet(session, series, DEFAULT)
     ('rpe_max',)
     """
-    missing = tuple(one.name for one in CONDITIONS if not one.holds(session, intent, policy))
+    missing = tuple(one.name for one in CONDITIONS if not one.holds(session, series, policy))
     return missing if _is_beyond_target(session, policy) else (*missing, "reps_over")
 
 
@@ -87,10 +89,10 @@ def progress_load(situation: PlanSituation, policy: Policy) -> Match | None:
     The step is the smaller of `progress_step_pct` and one increment, `week_cap_pct` within 7 days at most; where the
     increment is the larger, reps or time under load go up as in rule 15. A session is good if every set was done, by
     reps without a flag and at the prescribed load, no message was lost, every rep reached `rom_amber_pct`, the tempo
-    error is within `tempo_tol_pct` (with intent max: velocity loss below `vl_stop_pct`), pain is up to `pain_ok`,
-    exertion up to `rpe_max`, none of rules 0-4 and 8-11 acted, and its last set had `reps_over` reps above the target
-    or more than `tul_progress_s` under load. What is unknown is not met. It does not hold for who is guarded, learns,
-    or has been away for the first of `gap_days`.
+    error is within `tempo_tol_pct` (with intent max: of the way back, where it has a tempo; and velocity loss is below
+    `vl_stop_pct`), pain is up to `pain_ok`, exertion up to `rpe_max`, none of rules 0-4 and 8-11 acted, and its last
+    set had `reps_over` reps above the target or more than `tul_progress_s` under load. What is unknown is not met. It
+    does not hold for who is guarded, learns, or has been away for the first of `gap_days`.
     """
     if situation.plan.guarded or is_learning(situation, policy):
         return None
@@ -127,16 +129,16 @@ def _earned(situation: PlanSituation, policy: Policy) -> tuple[Evidence, ...] | 
     """Return every condition of the last sessions with its value if all are met, None if one is not."""
     series, days = situation.series, situation.days_away
     last = series.past[-policy.progress_sessions :]
-    if len(last) < policy.progress_sessions or any(unmet(session, series.intent, policy) for session in last):
+    if len(last) < policy.progress_sessions or any(unmet(session, series, policy) for session in last):
         return None
     if days is None or days >= policy.gap_days[0] or series.goal is not None:  # never with a wider range (S6)
         return None
-    told = tuple(one for session in last for one in _session_evidence(session, series.intent))
+    told = tuple(one for session in last for one in _session_evidence(session, series))
     return (*told, *situation.told(days_since_last_session=days))
 
 
-def _session_evidence(session: PastSession, intent: Intent) -> tuple[Evidence, ...]:
-    asked = {one.name: one.value(session) for one in CONDITIONS if one.needed(intent)}
+def _session_evidence(session: PastSession, series: Series) -> tuple[Evidence, ...]:
+    asked = {one.name: one.value(session) for one in CONDITIONS if one.needed(series)}
     asked |= {
         "last_set_reps": session.last_set_reps,
         "target_reps": session.target_reps,

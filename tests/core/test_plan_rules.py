@@ -19,7 +19,7 @@ from streams.core.progress_rules import MAX_EXTRA_REPS, progress_load, progress_
 from streams.core.results import PlanRequested
 from streams.core.review_rules import maintenance, plateau_review, strength_told
 from streams.core.rule import Match
-from streams.core.telemetry import Capabilities
+from streams.core.telemetry import Capabilities, Intent
 from tests.core.patients import BASE, LUMBAR, MACHINE, coarse
 
 NOW_MS = 1_700_000_000_000
@@ -125,7 +125,7 @@ def test_one_condition_unmet_or_unknown_in_one_of_two_sessions_keeps_the_load(
 ) -> None:
     past = list(READY.past)
     past[which] = replace(past[which], **news)
-    assert unmet(past[which], "paced", DEFAULT) == (missing,)
+    assert unmet(past[which], of_intent("paced"), DEFAULT) == (missing,)
     assert rise(situation(past=tuple(past))) is None
 
 
@@ -136,18 +136,33 @@ def test_two_minutes_under_load_stand_for_a_rep_over_the_target() -> None:
 
 def test_conditions_hold_at_their_limits() -> None:
     edge = replace(GOOD, rom_completeness_min_pct=90.0, tempo_error_median_pct=15.0, pain_max=2, rpe_max=7)
-    assert unmet(edge, "paced", DEFAULT) == ()
+    assert unmet(edge, of_intent("paced"), DEFAULT) == ()
+
+
+def of_intent(intent: Intent, eccentric_s: float | None = None) -> Series:
+    return replace(READY, intent=intent, settled=replace(BASE, eccentric_s=eccentric_s))
 
 
 def test_as_fast_as_possible_needs_no_tempo_but_a_velocity_loss_below_its_limit() -> None:
-    assert unmet(FAST, "max", DEFAULT) == ()
-    assert unmet(replace(FAST, velocity_loss_max_pct=20.0), "max", DEFAULT) == ("velocity_loss_max_pct",)
-    assert unmet(replace(FAST, velocity_loss_max_pct=None), "max", DEFAULT) == ("velocity_loss_max_pct",)
+    assert unmet(FAST, of_intent("max"), DEFAULT) == ()
+    assert unmet(replace(FAST, velocity_loss_max_pct=20.0), of_intent("max"), DEFAULT) == ("velocity_loss_max_pct",)
+    assert unmet(replace(FAST, velocity_loss_max_pct=None), of_intent("max"), DEFAULT) == ("velocity_loss_max_pct",)
+
+
+@pytest.mark.parametrize(("error_pct", "is_met"), [(15.0, True), (15.1, False), (None, False)])
+def test_as_fast_as_possible_the_way_back_keeps_its_tempo_where_it_has_one(
+    error_pct: float | None, is_met: bool
+) -> None:
+    session = replace(FAST, tempo_error_median_pct=error_pct)
+    assert (unmet(session, of_intent("max", eccentric_s=4.0), DEFAULT) == ()) == is_met
+    match = progress_load(situation(of_intent("max", eccentric_s=4.0), past=(session, session)), DEFAULT)
+    told = [] if match is None else [one.value for one in match.evidence if one.name == "tempo_error_median_pct"]
+    assert told == ([error_pct] * 2 if is_met else [])
 
 
 def test_velocity_loss_plays_no_part_when_paced_or_when_the_intent_is_unknown() -> None:
     lost = replace(GOOD, velocity_loss_max_pct=60.0)
-    assert unmet(lost, "paced", DEFAULT) == unmet(lost, "unknown", DEFAULT) == ()
+    assert unmet(lost, of_intent("paced"), DEFAULT) == unmet(lost, of_intent("unknown"), DEFAULT) == ()
     match = progress_load(situation(past=(lost, lost)), DEFAULT)
     assert match is not None
     assert not any(one.name.startswith("velocity_loss") for one in match.evidence)
