@@ -201,7 +201,7 @@ class PlanSeen:
             series.is_widening = narrow != wanted
             more = self.base.load_N > (series.in_force["load_N"] or 0.0)
             series.is_heavier = series.trained_ms is not None and (series.is_heavier or more)
-            series.settled, series.proposed, series.edited, series.week = narrow, None, True, []
+            series.settled, series.proposed, series.edited = narrow, None, True
 
 
 def _within(values: Values, other: Values) -> Values:

@@ -76,7 +76,6 @@ def _renewed(series: Series, base: Prescription) -> Series:
         heavier=series.trained_ms is not None and (series.heavier or base.load_N > series.load_N),
         past=(),
         pain_session=None,
-        week=(),
         easing_ms=None,
         extra_set=False,
     )

@@ -158,7 +158,7 @@ def _prescribe(state: PatientState, ask: Ask) -> tuple[PatientState, Outputs]:
         boot_id=command.boot_id,
         command=command,
         known=ask.known,
-        baseline=situation.series.baseline,
+        baseline=None if begins_anew(situation, ask.policy) else situation.series.baseline,
         model=_model(ask),
         machine=command.machine,
     )

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from streams.core import adaptive, envelope, patient_facts, patient_state, planner
 from streams.core.adaptive import Model, SetSeen
 from streams.core.baseline import Baseline
+from streams.core.baseline import Baseline
 from streams.core.commands import Command
 from streams.core.diary import DAY_MS
 from streams.core.envelope import Permitted
@@ -270,6 +271,15 @@ def test_who_stays_away_for_eight_weeks_is_learned_anew_too(days: int, sets: int
     assert again.model.sets == sets
 
 
+@pytest.mark.parametrize(("days", "is_compared"), [(56, True), (57, False)])
+def test_who_stays_away_for_eight_weeks_is_compared_with_nothing_of_before(days: int, is_compared: bool) -> None:
+    patient = a_patient()
+    patient.train(baseline=Baseline(load_N=400.0, ranges=(0.8, 0.8, 0.8)))
+    patient.day += days
+    (made,) = [one for one in patient.ask() if isinstance(one, PlanMade)]
+    assert (made.baseline is not None) == is_compared
+
+
 def test_of_two_cuts_the_first_names_the_plan_and_the_lower_counts() -> None:
     #  5 % for the pain, 10 % for 15 days
     patient = a_trained_patient(policy=Policy(pain_resume_cut_pct=5.0))
@@ -302,6 +312,15 @@ def test_a_clinicians_edit_stands_above_what_the_last_session_showed() -> None:
     patient.train(400.0, **PAIN_STOP)
     patient.edit(replace(BASE, load_N=380.0))
     assert (patient.plan().rule, load_of(patient.plan())) == ("keep", 380.0)
+
+
+def test_an_edit_does_not_make_forget_what_was_prescribed_within_the_week() -> None:
+    #  day      6    9   10  edit  10.5   11  11.5   12
+    #  load   100  105  110   110   110  110   110  110    a tenth above the 100 of day 6, until day 13
+    patient = a_trained_patient(base=replace(BASE, load_N=100.0))
+    assert [load_of(patient.comes(1)) for _ in range(2)] == [105.0, 110.0]
+    patient.edit(replace(BASE, load_N=110.0, rest_s=120.0))
+    assert [load_of(patient.comes(0.5)) for _ in range(4)] == [110.0] * 4
 
 
 def test_a_session_that_ran_when_the_clinician_edited_does_not_undo_the_edit() -> None:
