@@ -179,6 +179,7 @@ def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepN
         corrected=rep.corrected,
         work_why=measured.undefined.get("concentric_work_J"),
         velocity_why=measured.undefined.get("mean_velocity"),
+        rom_why=measured.undefined.get("rom_completeness_pct"),
     )
 
 

@@ -185,6 +185,10 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         How its patient was screened, where the machine has been told of another patient's screening since.
     taught : bool
         Whether a set of it has taught the adaptive model something.
+    rom_why : str or None
+        Why the first valid rep without a completeness of its range has none: then the session has none (S13).
+    is_loss_known : bool
+        Whether each work set has a velocity loss: otherwise the session has none (S13).
     """
 
     id: str
@@ -233,6 +237,8 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     velocity_loss_why: str | None = None
     screening: Screening | None = None
     taught: bool = False
+    rom_why: str | None = None
+    is_loss_known: bool = True
 
     @property
     def waits(self) -> bool:

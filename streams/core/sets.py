@@ -20,7 +20,7 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
 
     `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
     `bottom_hold_s` is the time since the rep before ended, by the device clock. `corrected` says that gravity, cam and
-    friction were taken out of its force. `work_why` and `velocity_why` say why there is none.
+    friction were taken out of its force. `work_why`, `velocity_why` and `rom_why` say why there is none.
     """
 
     id: str
@@ -46,6 +46,7 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     corrected: bool | None = None
     work_why: str | None = None
     velocity_why: str | None = None
+    rom_why: str | None = None
 
     @property
     def why_no_velocity(self) -> str | None:
@@ -56,6 +57,11 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     def why_no_work(self) -> str | None:
         """Why a valid rep has no work; None if it has some."""
         return (self.work_why or NO_INPUT) if self.valid and self.work_J is None else None
+
+    @property
+    def why_no_rom(self) -> str | None:
+        """Why a valid rep has no completeness of its range; None if it has one."""
+        return (self.rom_why or NO_INPUT) if self.valid and self.rom_completeness_pct is None else None
 
 
 class SetState(msgspec.Struct, frozen=True, array_like=True):

@@ -61,6 +61,7 @@ def add_rep(session: SessionState, rep: RepNote) -> SessionState:
         rom_completeness_min_pct=_least(session.rom_completeness_min_pct, rep.rom_completeness_pct),
         work_J=session.work_J if rep.work_J is None else round((session.work_J or 0.0) + rep.work_J, DECIMALS),
         work_why=session.work_why or rep.why_no_work,
+        rom_why=session.rom_why or rep.why_no_rom,
     )
 
 
@@ -73,6 +74,7 @@ def add_set(session: SessionState, ended: SetState, summary: SetSummarised) -> S
             last_set_reps=ended.accepted,
             fewest_set_reps=min(ended.accepted, session.fewest_set_reps or ended.accepted),
             tul_last_set_s=summary.values.get("time_under_load_s"),
+            is_loss_known=session.is_loss_known and "velocity_loss_robust_pct" in summary.values,
         )
     losses = (session.velocity_loss_max_pct, summary.values.get("velocity_loss_robust_pct"))
     model = foresight.learned(session, ended)
@@ -107,9 +109,11 @@ def summarise_session(
     unheard = "no_channel" if session.learned.load_N is not None else "too_few_reps"
     values, reasons = split(
         {
-            "rom_completeness_min_pct": _or(session.rom_completeness_min_pct, "no_reference"),
+            "rom_completeness_min_pct": session.rom_why or _or(session.rom_completeness_min_pct, "no_reference"),
             "tempo_error_median_pct": picked(session.tempo_errors_pct or [None], median, "no_reference"),
-            "velocity_loss_max_pct": _or(session.velocity_loss_max_pct, session.velocity_loss_why or paced),
+            "velocity_loss_max_pct": _or(
+                session.velocity_loss_max_pct if session.is_loss_known else None, session.velocity_loss_why or paced
+            ),
             "tul_last_set_s": _or(session.tul_last_set_s, "too_few_reps"),
             "work_J": session.work_why or _or(session.work_J, "too_few_reps"),
             "best_peak_force": _or(session.learned.best_force, unheard),

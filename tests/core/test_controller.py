@@ -616,6 +616,29 @@ def test_a_set_whose_reps_all_have_gaps_says_so_of_velocity_and_work() -> None:
     assert {session.undefined[name] for name in ("velocity_loss_max_pct", "work_J")} == {"gap"}
 
 
+def of_two_sets(**of_second: Any) -> SessionSummarised:
+    """Return what a session comes to whose second set has other reps than the first."""
+    machine = Machine()
+    told = [*machine.begin(), *(machine.rep(n) for n in range(1, 6))]
+    told += [machine.say(SetEnded, session="s1", set_number=1, reps_done=5)]
+    told += [machine.say(SetStarted, session="s1", set_number=2, load_N=300.0)]
+    told += [machine.rep(n, set_number=2, **of_second) for n in range(1, 6)]
+    told += [machine.say(SetEnded, session="s1", set_number=2, reps_done=5), machine.say(SessionEnded, session="s1")]
+    (session,) = metrics(run(records(told))[1], SessionSummarised)
+    return session
+
+
+def test_a_work_set_of_unknown_velocity_loss_leaves_that_of_its_session_unknown() -> None:
+    assert of_two_sets().values["velocity_loss_max_pct"] == pytest.approx(0.0, abs=0.1)
+    assert of_two_sets(intent="unknown").undefined["velocity_loss_max_pct"] == "too_few_reps"
+    assert "velocity_loss_max_pct" in of_two_sets(intent="unknown", warm_up=True).values
+
+
+def test_a_valid_rep_of_unknown_range_leaves_the_least_of_its_session_unknown() -> None:
+    assert of_two_sets().values["rom_completeness_min_pct"] > 90.0
+    assert of_two_sets(prescription=None).undefined["rom_completeness_min_pct"] == "no_reference"
+
+
 def test_a_set_without_a_velocity_names_the_reason_of_its_first_rep() -> None:
     machine = Machine()
     began = machine.begin()
