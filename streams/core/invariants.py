@@ -28,7 +28,7 @@ _REP_RULES = frozenset(
     {"rom_limit", "velocity_loss_stop", "paced_fatigue_stop", "rom_shortfall", "tempo_or_bounce", "unsteady_reduce"}
 )
 _ONCE_A_SET = frozenset({"pain_reduce", "rom_shortfall", "tempo_or_bounce", "unsteady_reduce"})
-_NEVER_ALONE = ("reference_dtw", "dtw", "cmc", "sparc", "ldlj", "composite", "form_score")
+_NEVER_ALONE = ("reference_", "dtw", "cmc", "sparc", "ldlj", "composite", "form_score")
 _ADJUSTING = frozenset({"lower_load", "tighten_range", "extend_rest", "drop_set"})
 
 
@@ -71,7 +71,7 @@ def numbers_are_possible(known: Known, wish: Command) -> Verdict:
     return Refusal(f"the window {lo}..{hi} is upside down") if lo is not None and hi is not None and lo > hi else None
 
 
-def is_complete(known: Known, wish: Command) -> Verdict:
+def is_complete(known: Known, wish: Command) -> Verdict:  # noqa: ARG001 - whatever is known
     """S9: rule, evidence with values, old and new value, bound, expiry and key are there."""
     if not (wish.rule and wish.cause and wish.command_id):
         return Refusal("no rule, no cause or no key")
@@ -81,8 +81,8 @@ def is_complete(known: Known, wish: Command) -> Verdict:
         return Refusal("no time until the expiry")
     if wish.action in _ADJUSTING and not wish.changes:
         return Refusal(f"{wish.action} without an old and a new value")
-    if any(one.bound is None for one in harder(known, wish)):
-        return Refusal("an increase without its bound")
+    if (unbound := next((one.quantity for one in wish.changes if one.bound is None), None)) is not None:
+        return Refusal(f"{unbound} changes without its bound")
     return None
 
 
@@ -164,7 +164,7 @@ def two_reps_agree(known: Known, wish: Command) -> Verdict:  # noqa: ARG001 - th
     """S15: no single rep triggers a rule, the cap of time under load excepted."""
     if wish.rule not in _REP_RULES or len({one.source for one in _grounds(wish)}) >= MIN_REPS_AGREEING:
         return None
-    tul_s = [one.value for one in wish.evidence if one.name.startswith(("time_under_load", "tul"))]
+    tul_s = [one.value for one in wish.evidence if one.name == "tul_of_set_s"]
     capped = any(isinstance(value, int | float) and value >= TUL_CAP_S for value in tul_s)
     return None if wish.rule == "paced_fatigue_stop" and capped else Refusal("evidence of one rep only")
 
@@ -176,7 +176,7 @@ def no_velocity_loss_when_paced(known: Known, wish: Command) -> Verdict:
 
 
 def not_by_similarity_alone(known: Known, wish: Command) -> Verdict:  # noqa: ARG001 - the evidence says it
-    """S19: DTW, CMC, SPARC, LDLJ or a composite score alone give no more than a cue."""
+    """S19: likeness to a reference (DTW, CMC ..), SPARC, LDLJ or a composite score alone give no more than a cue."""
     told = _grounds(wish)
     alone = all(one.name.startswith(_NEVER_ALONE) for one in told)
     return Refusal("smoothness or similarity alone") if alone and told and wish.action != "cue" else None

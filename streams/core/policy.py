@@ -97,7 +97,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float, Meta(ge=5.0, le=20.0, extra=_tag("velocity loss below which unsteadiness is not fatigue", "default"))
     ] = 10.0
     progress_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("clean sessions before a rise", "standard"))] = 2
-    progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load at once", "literature"))] = (
+    progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load at once", "default"))] = (
         5.0
     )
     week_cap_pct: Annotated[float, Meta(ge=1.0, le=10.0, extra=_tag("rise within 7 days", "default"))] = 10.0
@@ -118,7 +118,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(extra=_tag("days since the last session: first, second cut, new start", "default")),
     ] = (14, 28, 56)
     gap_cut_pct: Annotated[tuple[Percent, Percent], Meta(extra=_tag("the two load cuts", "default"))] = (10.0, 20.0)
-    learning_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("sessions without a rise", "literature"))] = 3
+    learning_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("sessions without a rise", "default"))] = 3
     si_pct: Annotated[float, Meta(ge=10.0, le=30.0, extra=_tag("symmetry index that counts", "literature"))] = 15.0
     si_sessions: Annotated[int, Meta(ge=3, le=6, extra=_tag("sessions in a row on the same side", "default"))] = 3
     ef_sessions: Annotated[int, Meta(ge=3, le=6, extra=_tag("sessions in a row out of the norm", "default"))] = 3
@@ -133,10 +133,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         tuple[Pause, Pause], Meta(extra=_tag("weeks between sessions once the goals are reached", "literature"))
     ] = (2, 4)
     typical_error_pct: Annotated[
-        float, Meta(ge=2.0, le=15.0, extra=_tag("typical error of strength where no profile says more", "measured"))
+        float, Meta(ge=2.0, le=15.0, extra=_tag("typical error of strength where no profile says more", "default"))
     ] = 6.0
     trend_drift_pct: Annotated[
-        float, Meta(ge=0.5, le=5.0, extra=_tag("true change of strength expected per session", "default"))
+        float, Meta(ge=1.0, le=2.0, extra=_tag("true change of strength expected per session", "default"))
     ] = 1.5
     ack_timeout_s: Annotated[float, Meta(ge=1.0, le=60.0, extra=_tag("unacknowledged: repeat", "default"))] = 5.0
     command_ttl_s: Annotated[float, Meta(ge=2.0, le=120.0, extra=_tag("expiry of a command", "default"))] = 30.0

@@ -133,6 +133,13 @@ CASES = (
         "S9",
     ),
     Case(
+        "a decrease without its bound is refused",
+        invariants.is_complete,
+        IN_SESSION,
+        command(changes=(Change(quantity="load_N", old=400.0, new=380.0),)),
+        "S9",
+    ),
+    Case(
         "a change that is not listed is refused",
         invariants.says_all_that_it_changes,
         AT_START,
@@ -184,6 +191,18 @@ CASES = (
         "S15",
     ),
     Case(
+        "the cap of time under load in the evidence of one rep is no time under load",
+        invariants.two_reps_agree,
+        IN_SESSION,
+        command(
+            action="end_set",
+            rule="paced_fatigue_stop",
+            changes=(),
+            evidence=(Evidence("m/b1/6", "tul_of_set_s", 95.0), Evidence("m/b1/6", "tul_cap_s", 180.0)),
+        ),
+        "S15",
+    ),
+    Case(
         "velocity loss decides nothing when paced",
         invariants.no_velocity_loss_when_paced,
         replace(IN_SESSION, intent="paced"),
@@ -195,6 +214,13 @@ CASES = (
         invariants.not_by_similarity_alone,
         IN_SESSION,
         command(evidence=named("sparc_concentric")),
+        "S19",
+    ),
+    Case(
+        "likeness alone decides nothing",
+        invariants.not_by_similarity_alone,
+        IN_SESSION,
+        command(evidence=(*named("reference_nrmse"), *named("reference_correlation"))),
         "S19",
     ),
     Case(
@@ -437,7 +463,7 @@ def test_the_first_rep_beyond_180_s_ends_the_set_alone() -> None:
         action="end_set",
         rule="paced_fatigue_stop",
         changes=(),
-        evidence=(Evidence("m/b1/6", "time_under_load_s", 181.0),),
+        evidence=(Evidence("m/b1/6", "tul_of_set_s", 181.0),),
     )
     assert isinstance(permit(IN_SESSION, capped), Permitted)
 
