@@ -126,6 +126,7 @@ class Fleet(Generic[M]):
         self._kept = kept
         self._connecting = asyncio.Semaphore(MAX_CONNECTING)
         self._finishing = asyncio.Event()
+        self._another_rate: float | None = None
         self._machines: list[LiveMachine[M]] = []
 
     @property
@@ -136,6 +137,10 @@ class Fleet(Generic[M]):
     def finish(self) -> None:
         """End every session as it should end, soon."""
         self._finishing.set()
+
+    def bring(self, reps_per_s: float) -> None:
+        """Bring another number of reps in a second from now on."""
+        self._another_rate = reps_per_s
 
     async def run(self) -> None:
         """Run until the count or the time is reached, or `finish` is called, and until every machine is gone.
@@ -192,6 +197,9 @@ class Fleet(Generic[M]):
         start_s = loop.time()
         most = math.inf if self._settings.max_reps is None else self._settings.max_reps
         while (elapsed_s := loop.time() - start_s) < self._settings.max_s and self.timings.reps < most:
+            if self._another_rate is not None:
+                tempo.change(self._another_rate, elapsed_s, self.timings.reps)
+                self._another_rate = None
             tempo.adjust(elapsed_s, self.timings.reps)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._finishing.wait(), WATCH_S)

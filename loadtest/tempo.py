@@ -31,23 +31,32 @@ class Tempo:
     >>> tempo.adjust(elapsed_s=0.0, reps=0)
     >>> tempo.speed
     10.0
+    >>> tempo.change(8.0, elapsed_s=60.0, reps=4_800)
+    >>> 0.0 < tempo.speed < 1.0
+    True
     """
 
     def __init__(self, speed: float, reps_per_s: float | None, machines: int) -> None:
         self.speed = speed
         self._reps_per_s, self._machines = reps_per_s, machines
         self._lived_s = 0.0
+        self._since_s, self._since_reps = 0.0, 0
 
     def wait_s(self, simulated_s: float) -> float:
         """Return how long a simulated time takes, in s, and take note that a machine lives through it."""
         self._lived_s += simulated_s
         return simulated_s / self.speed
 
+    def change(self, reps_per_s: float, elapsed_s: float, reps: int) -> None:
+        """Bring another number of reps in a second from now on, `elapsed_s` after the start; so many were brought."""
+        self._reps_per_s, self._since_s, self._since_reps = reps_per_s, elapsed_s, reps
+        self.adjust(elapsed_s, reps)
+
     def adjust(self, elapsed_s: float, reps: int) -> None:
         """Choose the speed again, `elapsed_s` after the start, when so many reps have been brought."""
         if self._reps_per_s is None:
             return
         density = (reps + TYPICAL_REPS_PER_S * GUESS_S * self._machines) / (self._lived_s + GUESS_S * self._machines)
-        missing = self._reps_per_s * elapsed_s - reps
+        missing = self._reps_per_s * (elapsed_s - self._since_s) - (reps - self._since_reps)
         correction = min(1.5, max(0.5, 1.0 + missing / (self._reps_per_s * CATCH_UP_S)))
         self.speed = correction * self._reps_per_s / (density * self._machines)

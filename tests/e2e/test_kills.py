@@ -31,6 +31,9 @@ SEED = 20_261_123
 PAUSE_S = (0.5, 3.0)
 """Shortest and longest time between a role's return and the next kill."""
 
+AFTERWARDS_REPS_PER_S = 10.0
+"""What machines bring when nobody is killed any more: who can't follow 200 has time for what waits."""
+
 FLEET = FleetSettings(machines=60, seed=SEED, run="kills", reps_per_s=200.0, max_s=900.0, finish_s=180.0, rates=Rates())
 
 
@@ -62,6 +65,7 @@ async def test_twenty_kills_at_200_reps_a_second_lose_nothing_and_double_no_effe
             async def something_is_repaired() -> bool:
                 return bool(fleet.ledger.repaired)
 
+            fleet.bring(AFTERWARDS_REPS_PER_S)
             # What never left its machine is asked for, and is among the published.
             await until(something_is_repaired, limit_s=600.0)
             fleet.finish()
