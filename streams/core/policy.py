@@ -97,9 +97,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         float, Meta(ge=5.0, le=20.0, extra=_tag("velocity loss below which unsteadiness is not fatigue", "default"))
     ] = 10.0
     progress_sessions: Annotated[int, Meta(ge=2, le=6, extra=_tag("clean sessions before a rise", "standard"))] = 2
-    progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load at once", "default"))] = (
-        5.0
-    )
+    progress_step_pct: Annotated[float, Meta(ge=0.5, le=5.0, extra=_tag("rise of the load at once", "default"))] = 5.0
     week_cap_pct: Annotated[float, Meta(ge=1.0, le=10.0, extra=_tag("rise within 7 days", "default"))] = 10.0
     rom_amber_pct: Annotated[
         float, Meta(ge=80.0, le=100.0, extra=_tag("completeness below which a rep is short", "default"))

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from streams.core import adaptive, envelope, patient_facts, patient_state, planner
 from streams.core.adaptive import Model, SetSeen
 from streams.core.baseline import Baseline
-from streams.core.baseline import Baseline
 from streams.core.commands import Command
 from streams.core.diary import DAY_MS
 from streams.core.envelope import Permitted
