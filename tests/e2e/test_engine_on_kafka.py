@@ -21,6 +21,8 @@ from streams.core.telemetry import Telemetry
 from streams.core.topics import COMMAND, CONTROLLER_STATE, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
 
+pytestmark = pytest.mark.stack
+
 SAID_BY_CONTROL = (METRIC, COMMAND, PATIENT)
 NEVER_S = "60"
 """A checkpoint that is not due while a test lasts."""

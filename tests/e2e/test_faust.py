@@ -28,6 +28,8 @@ from streams.engine import EngineSettings
 from streams.log import Log
 from tests.e2e.test_engine_on_kafka import telling
 
+pytestmark = pytest.mark.stack
+
 WRITTEN = (METRIC, COMMAND, PATIENT, DEAD_LETTER, TELEMETRY)
 SAID_BY_CONTROL = (METRIC, COMMAND, PATIENT)
 CHANGELOG = faust_worker.changelog("control")

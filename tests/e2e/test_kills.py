@@ -24,7 +24,7 @@ from streams.core.results import CommandClosed, RepMeasured
 from streams.core.topics import COMMAND, METRIC, PATIENT, TELEMETRY
 from streams.log import Log
 
-pytestmark = pytest.mark.timeout(1_800)
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1_800)]
 
 KILLS = 20
 SEED = 20_261_123

@@ -34,6 +34,8 @@ from streams.what_if import compare
 from tests.shell import week
 from tests.shell.week import as_it_was, everything
 
+pytestmark = pytest.mark.stack
+
 MESSAGES = 1_000
 BEFORE_MS = 3_600_000
 PATIENCE_S = 120.0

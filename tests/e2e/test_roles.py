@@ -14,6 +14,8 @@ from loadtest.probes import listens
 from spineloop.wiring import ROLES
 from streams.core.meters import METERS
 
+pytestmark = pytest.mark.stack
+
 PATIENT_S = "600"
 """How long a role waits for a server, in s, where it is not to end of that."""
 

@@ -20,6 +20,8 @@ from streams.core.errors import Malformed
 from streams.core.telemetry import Heartbeat
 from tests.core.recordings import tiring
 
+pytestmark = pytest.mark.stack
+
 ROOT = DOCS.parent
 SHORTER = ("--seconds 40", "--seconds 20 --report report.json")
 """The demo of the tour, shorter here, and with its figures to look at."""

@@ -25,6 +25,8 @@ from streams.core.topics import COMMAND, METRIC, PATIENT
 from streams.log import Log
 from tests.e2e.lockstep import run_in_lockstep
 
+pytestmark = pytest.mark.stack
+
 TIMES = ("at_ms", "began_ms", "issued_ms", "expires_ms")
 """What may differ: each run has its own clock."""
 
