@@ -94,7 +94,13 @@ def has_had_its_time(running: SetState, policy: Policy) -> bool:
 
 def seen(session: SessionState, running: SetState) -> Seen:
     """Gather what the signs of fatigue are read from."""
-    return Seen(set=running, prescription=session.prescription, baseline=session.baseline, load_N=session.load_N)
+    return Seen(
+        set=running,
+        prescription=session.prescription,
+        baseline=session.baseline,
+        load_N=session.load_N,
+        window=session.window,
+    )
 
 
 def rest_extend(situation: Situation, policy: Policy) -> Match | None:

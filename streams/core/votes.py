@@ -26,12 +26,13 @@ _SAID = {True: "yes", False: "no", None: "abstains"}
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What the signs are read from; None is unknown. `load_N` is the load in force in N or N m."""
+    """What the signs are read from; None is unknown. `load_N` in N or N m and `window` in m or rad are in force."""
 
     set: SetState
     prescription: Prescription | None = None
     baseline: Baseline | None = None
     load_N: float | None = None
+    window: tuple[float, float] | None = None
 
 
 class Vote(msgspec.Struct, frozen=True):
@@ -76,9 +77,10 @@ def vote_tempo(seen: Seen, policy: Policy) -> Vote:
 
 
 def vote_rom(seen: Seen, policy: Policy) -> Vote:
-    """Tell whether the range falls below 0.90 of the patient's own, or of the prescribed one where none is known yet.
+    """Tell whether the range falls below 0.90 of the patient's own, or of the window in force where none is known yet.
 
-    An own range that the window in force does not admit comes from an earlier, wider window, and says nothing.
+    An own range that the window in force does not admit comes from an earlier, wider window, and says nothing. In force
+    is what rule 5 has left of the prescribed window: who keeps within it does not tire.
     """
     reps, reference = _two(seen), _own_range(seen, policy)
     if reps is None:
@@ -93,11 +95,10 @@ def vote_rom(seen: Seen, policy: Policy) -> Vote:
 
 def _own_range(seen: Seen, policy: Policy) -> float | None:
     own = None if seen.baseline is None else seen.baseline.range_of_motion
-    told = seen.prescription
-    if told is None or told.window_lo is None or told.window_hi is None:
+    if seen.window is None:
         return own
-    window = told.window_hi - told.window_lo
-    return window if own is None or own > window * policy.rom_over_pct / 100.0 else own
+    width = seen.window[1] - seen.window[0]
+    return width if own is None or own > width * policy.rom_over_pct / 100.0 else own
 
 
 def vote_unsteady(seen: Seen, policy: Policy) -> Vote:

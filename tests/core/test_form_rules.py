@@ -203,6 +203,19 @@ def test_a_set_that_goes_on_after_its_signs_of_fatigue_ends_by_its_time_under_lo
     assert [n for n, rule, _ in acts(said) if rule == "paced_fatigue_stop"] == [8, 10]
 
 
+def test_reps_that_keep_within_the_limit_that_was_taken_back_show_no_shorter_range() -> None:
+    #  40 degrees prescribed and done before; rule 5 takes 5 off, and slow reps of 35 keep exactly to that
+    forty, thirty_five = 0.698132, 0.610866
+    _, told = a_set(8, prescription=replace(PACED, window_hi=forty))
+    state, rest = with_own(replace(OWN, ranges=(forty,)), told)
+    assert state.session is not None
+    state = replace(state, session=replace(state.session, limit=(0.0, thirty_five)))
+    obeyed = {"range_of_motion": thirty_five, "rom_completeness_pct": 100.0, "concentric_time_s": 2.6}
+    assert acts(run(rest, state, values=lambda _: obeyed)[1]) == []
+    shorter = obeyed | {"range_of_motion": 0.89 * thirty_five}
+    assert acts(run(rest, state, values=lambda _: shorter)[1]) == [(3, "paced_fatigue_stop", "end_set")]
+
+
 def test_fast_reps_are_not_voted_on() -> None:
     _, told = a_set(10, intent="max", v_mps=0.5)
     state, rest = with_own(OWN, told)

@@ -65,7 +65,7 @@ def tired(count: int = 8, last: int = 2, **fields: Any) -> SetState:
 
 
 def seen(running: SetState, **fields: Any) -> Seen:
-    usual: dict[str, Any] = {"prescription": TOLD, "baseline": OWN, "load_N": 300.0}
+    usual: dict[str, Any] = {"prescription": TOLD, "baseline": OWN, "load_N": 300.0, "window": (0.0, 1.0)}
     return Seen(set=running, **(usual | fields))
 
 
@@ -164,14 +164,13 @@ def test_the_own_range_counts_before_the_prescribed_one() -> None:
 def test_without_an_own_range_the_prescribed_one_counts_and_then_the_calibrated_one() -> None:
     new = replace(OWN, ranges=())
     assert holds(seen(tired(range_of_motion=0.89), baseline=new))["vote_rom"] is True
-    calibrated = seen(tired(rom_completeness_pct=89.9), baseline=None, prescription=None)
+    calibrated = seen(tired(rom_completeness_pct=89.9), baseline=None, window=None)
     assert holds(calibrated)["vote_rom"] is True
-    assert holds(seen(tired(rom_completeness_pct=None), baseline=None, prescription=None))["vote_rom"] is None
+    assert holds(seen(tired(rom_completeness_pct=None), baseline=None, window=None))["vote_rom"] is None
 
 
 def test_an_own_range_from_a_wider_window_is_no_reference_for_a_narrower_one() -> None:
-    narrowed = replace(TOLD, window_hi=0.8)
-    assert holds(seen(tired(last=8, range_of_motion=0.8), prescription=narrowed))["vote_rom"] is False
+    assert holds(seen(tired(last=8, range_of_motion=0.8), window=(0.0, 0.8)))["vote_rom"] is False
 
 
 @pytest.mark.parametrize(
