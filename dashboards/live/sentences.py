@@ -33,6 +33,7 @@ DANGERS: Mapping[str, str] = {
 NOTICES: Mapping[str, str] = {
     "unacknowledged": "Not confirmed by the machine",
     "not_ended": "The exercise goes on",
+    "set_not_ended": "The set goes on",
     "load_back_up": "The load is back up",
     "quarantined": "Frozen by a defect of the software",
     "data_hold": "Nothing is decided",

@@ -117,6 +117,8 @@ def _close(turn: Turn, command: Command, cause: str, outcome: Outcome, reason: s
     turn.closed(command, cause, outcome, reason)
     if command.action == "end_exercise" and outcome != "applied":
         _goes_on(turn, command, outcome, reason)
+    elif command.action == "end_set" and outcome != "applied":
+        _set_goes_on(turn, command, outcome, reason)
 
 
 def _goes_on(turn: Turn, command: Command, outcome: Outcome, reason: str) -> None:
@@ -126,6 +128,19 @@ def _goes_on(turn: Turn, command: Command, outcome: Outcome, reason: str) -> Non
         return
     turn.change_session(over="emergency_stop" in dict(session.rules_fired))
     turn.notice(command.command_id, "not_ended", f"end_exercise by {command.rule} {outcome}: {reason}", "alarm")
+
+
+def _set_goes_on(turn: Turn, command: Command, outcome: Outcome, reason: str) -> None:
+    """Know that a set did not end where it should: its rule is not used up, and the next rep as bad has to end it."""
+    session, running = turn.session, turn.set
+    if session is None or running is None or (session.id, running.number) != (command.session, command.set_number):
+        return
+    if command.rule not in running.fired:  # another set of the same number
+        return
+    turn.change_set(fired=tuple(rule for rule in running.fired if rule != command.rule))
+    if not turn.state.locked and not session.over:  # what ends more than the set has been asked for
+        detail = f"end_set by {command.rule} {outcome}: {reason}"
+        turn.notice_once(command.command_id, "set_not_ended", detail, "alarm", a_set=True)
 
 
 def _is_overdue(turn: Turn, pending: Pending) -> bool:

@@ -18,6 +18,7 @@ def velocity_loss_stop(situation: Situation, policy: Policy) -> Match | None:
     """6: two consecutive valid reps at `vl_stop_pct` of velocity loss or more end the set, with intent max only.
 
     The loss is against the mean of the three fastest so far (VL3). At least `vl_min_reps` reps must have a velocity.
+    Once a set, unless the machine did not end it.
     """
     running = situation.set
     if running is None or situation.reps is None or "velocity_loss_stop" in running.fired:
@@ -62,7 +63,8 @@ def _loss_evidence(rep: RepNote, velocities: Sequence[float], loss_pct: float) -
 def paced_fatigue_stop(situation: Situation, policy: Policy) -> Match | None:
     """7: a set whose time under load reaches `tul_cap_s` ends; a paced one also with `votes_needed` signs of fatigue.
 
-    There are five signs, and what each of them said is part of the evidence. Unknown intent counts as paced.
+    There are five signs, and what each of them said is part of the evidence. Unknown intent counts as paced. Once a set
+    for each of the two reasons, unless the machine did not end it.
     """
     running, session, reps = situation.set, situation.session, situation.reps
     if running is None or session is None or reps is None:

@@ -7,17 +7,22 @@ from msgspec.structs import replace
 
 from streams.core.commands import Change, Command
 from streams.core.plans import PlanMade
-from streams.core.results import CommandClosed, PlanRequested
+from streams.core.records import NewRecord
+from streams.core.results import CommandClosed, Notice, PlanRequested
 from streams.core.session import MachineState
 from streams.core.telemetry import (
     ButtonPressed,
     ClinicianEdited,
+    CommandApplied,
+    CommandExpired,
+    CommandRejected,
     Heartbeat,
     SessionRequested,
     SessionStarted,
+    SetEnded,
     SymptomReported,
 )
-from tests.core.story import PRESCRIPTION, Machine, commands, facts, metrics, records, run
+from tests.core.story import PRESCRIPTION, Machine, by_number, commands, facts, metrics, records, run
 from tests.core.test_hostile_sessions import ASKED, BY, asked_and_planned, plan_for, told
 
 ACK_GRACE_MS = 10_000
@@ -112,3 +117,86 @@ def test_a_command_waits_for_its_answer_until_ten_seconds_after_its_expiry(
     assert [(one.outcome, one.reason) for one in metrics(said, CommandClosed)] == closed
     assert waiting(state) == ([] if closed else [("lower_load", "s1")])
     assert commands(said) == []
+
+
+# --- a set that should have ended ------------------------------------------------------------------------------------
+
+PACED = replace(PRESCRIPTION, concentric_s=2.0, eccentric_s=1.2, rpe=5)
+TIRED = by_number(  # from rep 5 on
+    mean_velocity=(0.52,) * 4 + (0.40, 0.39, 0.34, 0.30, 0.29),
+    concentric_time_s=(2.0,) * 4 + (2.6,) * 5,
+    range_of_motion=(1.0,) * 4 + (0.88,) * 5,
+    rom_completeness_pct=(100.0,) * 9,
+    eccentric_time_s=(1.2,) * 9,
+)
+ANSWERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "rejected": (CommandRejected, {"reason": "busy"}),
+    "expired": (CommandExpired, {}),
+}
+
+
+def in_a_set(
+    machine: Machine, intent: str, numbers: range, state: MachineState | None = None
+) -> tuple[MachineState, list[Command], list[NewRecord]]:
+    story = machine.begin(intent=intent, prescription=PACED) if state is None else []
+    story += [machine.rep(n, intent=intent, prescription=PACED) for n in numbers]
+    state, said = run(records(story, start_ms=1_000_000 * numbers.start, step_ms=100), state, values=TIRED)
+    return state, list({one.command_id: one for one in commands(said)}.values()), said
+
+
+def answered(machine: Machine, state: MachineState, command: Command, outcome: str) -> tuple[MachineState, list[str]]:
+    """Let the machine answer, or nobody; return the alarms about it."""
+    if outcome == "unanswered":
+        told, at_ms = machine.say(Heartbeat), command.expires_ms + ACK_GRACE_MS + 1
+    else:
+        kind, fields = ANSWERS[outcome]
+        told, at_ms = machine.say(kind, command_id=command.command_id, **fields), command.issued_ms + 100
+    state, said = run(records([told], start_ms=at_ms), state)
+    return state, [f"{one.name}: {one.detail}" for one in metrics(said, Notice) if one.severity == "alarm"]
+
+
+@pytest.mark.parametrize("outcome", [*ANSWERS, "unanswered"])
+@pytest.mark.parametrize(("intent", "rule"), [("max", "velocity_loss_stop"), ("paced", "paced_fatigue_stop")])
+def test_a_set_that_the_machine_did_not_end_is_ended_by_the_next_rep_that_is_as_bad_and_is_an_alarm_once(
+    intent: str, rule: str, outcome: str
+) -> None:
+    #  rep     5, 6: end set    7: end set    8: end set, 9
+    #  answer             no           no
+    #                  alarm
+    machine = Machine()
+    state, (first,), _ = in_a_set(machine, intent, range(1, 7))
+    state, alarms = answered(machine, state, first, outcome)
+    assert [(alarm.split(":")[0], rule in alarm) for alarm in alarms] == [("set_not_ended", True)]
+    state, (second,), _ = in_a_set(machine, intent, range(7, 8), state)
+    state, alarms = answered(machine, state, second, outcome)
+    assert alarms == []
+    state, (third,), _ = in_a_set(machine, intent, range(8, 10), state)
+    ended = (first, second, third)
+    assert {(one.rule, one.action, one.set_number) for one in ended} == {(rule, "end_set", 1)}
+    assert len({one.command_id for one in ended}) == len(ended)
+    assert first.sequence < second.sequence < third.sequence
+    assert all(len({one.source for one in command.evidence}) >= 2 for command in ended)  # S15
+
+
+def test_of_a_set_that_is_over_nobody_is_told_that_it_was_not_ended() -> None:
+    machine = Machine()
+    state, (command,), _ = in_a_set(machine, "max", range(1, 7))
+    over = machine.say(SetEnded, session="s1", set_number=1, reps_done=6)
+    state, _ = run(records([over], start_ms=command.issued_ms), state)
+    assert answered(machine, state, command, "rejected")[1] == []
+
+
+def test_a_set_that_the_machine_ended_asks_for_its_end_once_though_a_rep_was_on_its_way() -> None:
+    machine = Machine()
+    state, (command,), _ = in_a_set(machine, "max", range(1, 7))
+    applied = machine.say(CommandApplied, command_id=command.command_id)
+    state, _ = run(records([applied], start_ms=command.issued_ms), state)
+    assert in_a_set(machine, "max", range(7, 9), state)[1] == []
+
+
+def test_after_a_stop_nobody_is_told_of_a_set_that_was_not_ended() -> None:
+    machine = Machine()
+    state, (command,), _ = in_a_set(machine, "max", range(1, 7))
+    pressed = machine.say(ButtonPressed, button="stop")
+    state, _ = run(records([pressed], start_ms=command.issued_ms), state)
+    assert answered(machine, state, command, "rejected")[1] == []
