@@ -58,7 +58,8 @@ class Controller:
         arrivals = [_understand(record) for record in records]
         places = [n for n, one in enumerate(arrivals) if isinstance(one, Arrival) and isinstance(one.message, Rep)]
         reps: list[Rep] = [arrivals[n].message for n in places]  # type: ignore[union-attr, misc]  # just selected
-        for n, rep, measured in zip(places, reps, measure(reps), strict=True):
+        numbers = measure(reps, self._policy.tempo_fast_fraction)
+        for n, rep, measured in zip(places, reps, numbers, strict=True):
             arrivals[n] = replace(arrivals[n], message=_without_samples(rep), measured=measured)  # type: ignore[type-var]
         return arrivals
 

@@ -97,19 +97,16 @@ def tempo_or_bounce(situation: Situation, policy: Policy) -> Match | None:
     """9: two consecutive hasty reps give a cue; two more take `form_cut_pct` off the load, once a set.
 
     Hasty is a bounce, or a phase below `tempo_fast_fraction` of its prescribed time; with intent max only the eccentric
-    is asked.
+    is asked. Such a rep is flagged `bounce` or `tempo_fast`.
     """
-    session = situation.session
-    told = None if session is None else session.prescription
-    is_free = session is None or session.intent == "max"  # the concentric is to be as fast as possible
-    concentric_s = None if told is None or is_free else told.concentric_s
-    eccentric_s = None if told is None else told.eccentric_s
 
     def is_hasty(rep: RepNote) -> tuple[Evidence, ...]:
         why: list[Evidence] = []
-        for name, time_s, wanted_s in (
-            ("concentric_time_s", rep.concentric_s, concentric_s),
-            ("eccentric_time_s", rep.eccentric_s, eccentric_s),
+        for name, time_s, wanted_s in zip(
+            ("concentric_time_s", "eccentric_time_s"),
+            (rep.concentric_s, rep.eccentric_s),
+            rep.prescribed_s,
+            strict=True,
         ):
             if time_s is not None and wanted_s and round(time_s / wanted_s, _DECIMALS) < policy.tempo_fast_fraction:
                 why += [Evidence(rep.id, name, time_s), Evidence(rep.id, f"{name}_prescribed", wanted_s)]

@@ -19,9 +19,6 @@ Column = tuple[FloatArray, Mapping[str, BoolArray]]
 NEARLY_ZERO = 1e-12
 """A displacement up to this size, in m or rad, is none."""
 
-FAST_FRACTION = 0.75
-"""Share of a prescribed time below which a phase is too fast [default]."""
-
 
 def range_of_motion(reps: Phases) -> Column:
     """Net displacement of the concentric, in m or rad."""
@@ -64,9 +61,9 @@ def tempo_error(reps: Phases) -> Column:
     return 100.0 * error, {"no_reference": np.isnan(error)}
 
 
-def is_tempo_fast(reps: Phases) -> BoolArray:
-    """Tell reps with a phase of less than `FAST_FRACTION` of its prescribed time."""
-    return np.round(np.fmin(*reps.once(_tempo)), 9) < FAST_FRACTION
+def is_tempo_fast(reps: Phases, fraction: float) -> BoolArray:
+    """Tell reps with a phase of less than this fraction of its prescribed time."""
+    return np.round(np.fmin(*reps.once(_tempo)), 9) < fraction
 
 
 def mean_velocity(reps: Phases) -> Column:

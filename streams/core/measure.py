@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streams.core import force_curve, kinematics, momentum, segmentation, signals
 from streams.core.catalogue import OF_REPS
+from streams.core.policy import DEFAULT
 from streams.core.ragged import FloatArray
 from streams.core.segmentation import Phases
 from streams.core.telemetry import Rep
@@ -95,8 +96,11 @@ class Measured(msgspec.Struct, frozen=True):
     marks_off_s: float | None = None
 
 
-def measure(reps: Sequence[Rep]) -> list[Measured]:
-    """Measure reps, in order. No input raises; how they are cut into batches does not show in a single byte."""
+def measure(reps: Sequence[Rep], tempo_fast_fraction: float = DEFAULT.tempo_fast_fraction) -> list[Measured]:
+    """Measure reps, in order. No input raises; how they are cut into batches does not show in a single byte.
+
+    Of the policy nothing is asked but when a phase is too fast: what rule 9 counts must be flagged.
+    """
     np.empty(_KEPT)
     unreadable = {index: why for index, rep in enumerate(reps) if (why := signals.why_unreadable(rep))}
     measured = {index: _invalid(why) for index, why in unreadable.items()}
@@ -104,7 +108,7 @@ def measure(reps: Sequence[Rep]) -> list[Measured]:
     with np.errstate(all="ignore"):  # what is not finite in the end gets its reason
         for chunk in signals.chunks([reps[index] for index in readable]):
             places = [readable[index] for index in chunk]
-            measured.update(zip(places, _measure([reps[index] for index in places]), strict=True))
+            measured.update(zip(places, _measure([reps[index] for index in places], tempo_fast_fraction), strict=True))
     return [measured[index] for index in range(len(reps))]
 
 
@@ -123,10 +127,10 @@ def _invalid(reason: str) -> Measured:
     return Measured(valid=False, reasons=(reason,), values={}, undefined={row.name: "invalid_rep" for row in OF_REPS})
 
 
-def _measure(reps: Sequence[Rep]) -> list[Measured]:
+def _measure(reps: Sequence[Rep], tempo_fast_fraction: float) -> list[Measured]:
     phases = segmentation.segment(signals.read(reps))
     values, whys = _columns(phases)
-    held = _reasons(phases, values[:, _COMPLETENESS])
+    held = _reasons(phases, values[:, _COMPLETENESS], tempo_fast_fraction)
     curves, torques = force_curve.curves(phases), force_curve.torques_by_bin(phases)
     off_s = segmentation.marks_off_s(phases)
     codes = np.concatenate((held, whys), axis=1)
@@ -196,12 +200,12 @@ def _columns(phases: Phases) -> tuple[FloatArray, CodeArray]:
     return values, whys
 
 
-def _reasons(phases: Phases, completeness_pct: FloatArray) -> CodeArray:
+def _reasons(phases: Phases, completeness_pct: FloatArray, tempo_fast_fraction: float) -> CodeArray:
     """Return which reasons hold, shape (R, reasons); flags are judged on valid reps only."""
     flagged = {
         "partial_rom": completeness_pct < PARTIAL_PCT,
         "bounce": momentum.is_bounced(phases),
-        "tempo_fast": kinematics.is_tempo_fast(phases),
+        "tempo_fast": kinematics.is_tempo_fast(phases, tempo_fast_fraction),
         **phases.flagged,
     }
     never = np.zeros(len(completeness_pct), np.bool_)

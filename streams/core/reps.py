@@ -180,7 +180,15 @@ def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepN
         work_why=measured.undefined.get("concentric_work_J"),
         velocity_why=measured.undefined.get("mean_velocity"),
         rom_why=measured.undefined.get("rom_completeness_pct"),
+        prescribed_s=_prescribed_s(rep),
     )
+
+
+def _prescribed_s(rep: Rep) -> tuple[float | None, float | None]:
+    told = rep.prescription
+    if told is None:
+        return None, None
+    return None if rep.intent == "max" else told.concentric_s, told.eccentric_s
 
 
 def _bottom_hold_s(running: SetState, rep: Rep, moved_s: float | None) -> float | None:

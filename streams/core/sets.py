@@ -20,7 +20,8 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
 
     `is_fast` says that the patient was to be as fast as possible, and not warming up: only then is velocity a sign.
     `bottom_hold_s` is the time since the rep before ended, by the device clock. `corrected` says that gravity, cam and
-    friction were taken out of its force. `work_why`, `velocity_why` and `rom_why` say why there is none.
+    friction were taken out of its force. `work_why`, `velocity_why` and `rom_why` say why there is none. `prescribed_s`
+    are the times of its concentric and its eccentric that were asked for, in s; with intent max the concentric is free.
     """
 
     id: str
@@ -47,6 +48,7 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     work_why: str | None = None
     velocity_why: str | None = None
     rom_why: str | None = None
+    prescribed_s: tuple[float | None, float | None] = (None, None)
 
     @property
     def why_no_velocity(self) -> str | None:

@@ -11,7 +11,7 @@ from streams.core.commands import Command
 from streams.core.controller import Controller
 from streams.core.policy import DEFAULT, Policy
 from streams.core.records import NewRecord, Record
-from streams.core.results import Notice, SessionSummarised
+from streams.core.results import Notice, RepMeasured, SessionSummarised
 from streams.core.session import MachineState
 from streams.core.telemetry import (
     CommandApplied,
@@ -295,6 +295,25 @@ def test_with_intent_max_only_the_eccentric_can_be_too_fast() -> None:
     _, told = a_set(6, intent="max")
     assert told_of(told, **HASTY[0][1]) == []
     assert [one[2] for one in told_of(told, **HASTY[1][1])] == ["cue", "lower_load"]
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.75, 0.8, 0.9])
+@pytest.mark.parametrize("intent", ["max", "paced", "unknown"])
+@pytest.mark.parametrize(
+    ("concentric_s", "eccentric_s"), [(2.0, 1.2), (2.6, 1.2), (2.0, 1.45), (None, 1.5), (3.0, 2.0)]
+)
+def test_a_rep_is_flagged_as_too_fast_if_rule_9_counts_it_and_only_then(
+    fraction: float, intent: str, concentric_s: float | None, eccentric_s: float
+) -> None:
+    told = replace(PACED, concentric_s=concentric_s, eccentric_s=eccentric_s)
+    _, story = a_set(6, intent=intent, prescription=told)  # 2.0 s there, 1.2 s back
+    state, said = run(records(story, step_ms=100), stage=Controller(Policy(tempo_fast_fraction=fraction)))
+    measured = metrics(said, RepMeasured)
+    is_counted = [one[1:] for one in acts(said) if one[1] == "tempo_or_bounce"]
+    is_flagged = ["tempo_fast" in one.reasons for one in measured]
+    assert is_flagged == [bool(is_counted)] * 6
+    assert state.session is not None
+    assert bool(state.session.learned.ranges) != is_flagged[0]  # what is too fast is no example of the patient's own
 
 
 def test_bouncing_reps_are_hasty_whatever_the_tempo() -> None:

@@ -74,17 +74,18 @@ def test_without_a_prescribed_time_there_is_no_tempo_error(wanted: float | None)
     free = ordered(concentric_s=wanted, eccentric_s=wanted)
     rep = phases(path(), prescription=free)
     assert reasons(kinematics.tempo_error(rep)) == ["no_reference"]
-    assert not kinematics.is_tempo_fast(rep)[0]
+    assert not kinematics.is_tempo_fast(rep, 0.75)[0]
     half = phases(path(), prescription=ordered(concentric_s=wanted, eccentric_s=1.0))
     assert reasons(kinematics.tempo_error(half)) == []
 
 
-def test_a_phase_is_fast_below_three_quarters_of_its_time_and_not_at_them() -> None:
+@pytest.mark.parametrize("fraction", [0.5, 0.75, 0.9])
+def test_a_phase_is_fast_below_that_fraction_of_its_time_and_not_at_it(fraction: float) -> None:
     rep = phases(path(), prescription=ordered())
     con_s = value(kinematics.concentric_time(rep))
-    for share, is_fast in ((0.75, False), (0.745, True)):
+    for share, is_fast in ((fraction, False), (fraction - 0.005, True)):
         wanted = ordered(concentric_s=con_s / share, eccentric_s=None)
-        assert kinematics.is_tempo_fast(phases(path(), prescription=wanted))[0] == is_fast
+        assert kinematics.is_tempo_fast(phases(path(), prescription=wanted), fraction)[0] == is_fast
 
 
 def test_propulsive_velocity_leaves_out_where_nobody_pushes() -> None:
