@@ -12,6 +12,7 @@ from streams.core.operators import OperatorAsked
 from streams.core.order import Hole
 from streams.core.plans import PlanMade, ScreeningTold
 from streams.core.session import MAX_ASKED, MAX_GONE, MAX_PAST_BOOTS, Boot, Heard
+from streams.core.sets import MAX_LOST
 from streams.core.situation import LinkLoss
 from streams.core.telemetry import (
     ButtonPressed,
@@ -193,7 +194,7 @@ def _may_overtake(turn: Turn, message: Ordered) -> bool:
 
 def _lost(turn: Turn, hole: Hole) -> None:
     if turn.set is not None:
-        turn.change_set(missing=turn.set.missing + hole.count)
+        turn.change_set(missing=turn.set.missing + hole.count, lost=(*turn.set.lost, *hole.gaps)[-MAX_LOST:])
     if turn.session is not None:
         turn.change_session(missing=turn.session.missing + hole.count)
     turn.notice(hole.before, "messages_lost", f"{hole.count} messages never came", "warning")

@@ -103,6 +103,7 @@ def _with_rep(running: SetState, note: RepNote, measured: Measured, t_us: int) -
         curve_sum=curves.added(running.curve_sum, measured.curve or b"") if has_curve else running.curve_sum,
         curves=running.curves + has_curve,
         last=(note.number, t_us),
+        why_invalid=running.why_invalid if note.valid else running.with_why(measured.reasons),
     )
     if note.valid and counted.valid_count in EARLY_REPS:
         return replace(counted, early_forces=(*counted.early_forces, note.end_range_force))

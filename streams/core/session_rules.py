@@ -173,8 +173,11 @@ def data_hold(situation: Situation, policy: Policy) -> Match | None:
     )
     if not (too_many or running.missing):
         return None
-    counts = {"received": running.received, "invalid": running.invalid, "missing_seq": running.missing}
-    return Match(action=None, evidence=tuple(Evidence(situation.cause, name, n) for name, n in counts.items()))
+    told: dict[str, int | str] = {"received": running.received, "invalid": running.invalid, **dict(running.why_invalid)}
+    told["missing"] = running.missing
+    if running.lost:
+        told["missing_seq"] = "+".join(str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in running.lost)
+    return Match(action=None, evidence=tuple(Evidence(situation.cause, name, value) for name, value in told.items()))
 
 
 SESSION_RULES: tuple[Rule[Situation], ...] = (

@@ -1,5 +1,7 @@
 """Sets: what the controller remembers of the running set and of its reps. Frozen, bounded, serialisable."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 MAX_REPS_KEPT = 60
@@ -10,6 +12,9 @@ MAX_FIRED = 16
 
 EARLY_REPS = (2, 3, 4)
 """Valid reps of a set whose force at the end of range later ones are held against (science.md 4)."""
+
+MAX_LOST = 8
+"""Stretches of lost messages of a set whose places are remembered, the last ones; how many were lost is counted."""
 
 NO_INPUT = "invalid_input"
 """Reason of a metric where nobody knows a better one."""
@@ -93,6 +98,10 @@ class SetState(msgspec.Struct, frozen=True, array_like=True):
         What was told once already.
     rest_s : float or None
         Rest before it by the device clock, in s; None before a session's first set.
+    why_invalid : tuple of (str, int)
+        For each reason why reps were invalid, how many were.
+    lost : tuple of (int, int)
+        Stretches [first, next) of the `seq` of lost messages, as far as they are known.
     """
 
     number: int
@@ -114,6 +123,8 @@ class SetState(msgspec.Struct, frozen=True, array_like=True):
     last: tuple[int, int] | None = None
     noticed: tuple[str, ...] = ()
     rest_s: float | None = None
+    why_invalid: tuple[tuple[str, int], ...] = ()
+    lost: tuple[tuple[int, int], ...] = ()
 
     @property
     def valid(self) -> tuple[RepNote, ...]:
@@ -148,6 +159,19 @@ class SetState(msgspec.Struct, frozen=True, array_like=True):
         if len(last) < 2:  # noqa: PLR2004 - an invalid rep is among them: look further back
             last = [rep for rep in self.reps if rep.valid][-2:]
         return (last[0], last[1]) if len(last) == 2 else None  # noqa: PLR2004 - two
+
+    def with_why(self, reasons: Sequence[str]) -> tuple[tuple[str, int], ...]:
+        """Return `why_invalid` with an invalid rep that has these reasons.
+
+        Examples
+        --------
+        >>> SetState(1, 300.0, why_invalid=(("too_short", 1),)).with_why(("too_short", "saturated"))
+        (('too_short', 2), ('saturated', 1))
+        """
+        counts = dict(self.why_invalid)
+        for reason in reasons:
+            counts[reason] = counts.get(reason, 0) + 1
+        return tuple(counts.items())
 
     def reps_since(self, rule: str) -> int | None:
         """Return how many valid reps came since a rule last acted or gave a cue; None if it never did."""

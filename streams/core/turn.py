@@ -1,5 +1,6 @@
 """Turn: one step of the controller in the making. The state so far, and what it has to say."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -172,7 +173,7 @@ class Turn:
         """Turn a decision into a command; return its id, or None if it is a mere hold or was refused."""
         match = decision.match
         if match.action is None:
-            self._note(decision.rule, cause)
+            self._note(decision.rule, cause, match.evidence)
             return None
         running, open_set = self.running, self.set
         wish = Command(
@@ -320,10 +321,10 @@ class Turn:
             )
         )
 
-    def _note(self, rule: str, cause: str) -> None:
+    def _note(self, rule: str, cause: str, evidence: Sequence[Evidence]) -> None:
         """Note, once a set, that a rule acts without a command: no progress follows.
 
-        Rule 4 says so to the operator: nothing is decided from its set. Rule 2 has nothing left to take off.
+        Rule 4 says so to the operator, and why: nothing is decided from its set. Rule 2 has nothing left to take off.
         """
         if self.running is None or (rule == "data_hold" and self.set is None):
             return
@@ -331,7 +332,8 @@ class Turn:
             return
         self._note_fired(rule)
         if rule == "data_hold" and self.set is not None:
-            self.notice(cause, rule, f"set {self.set.number} decides nothing: messages lost or reps invalid", "warning")
+            why = ", ".join(f"{one.name} {one.value}" for one in evidence)
+            self.notice(cause, rule, f"set {self.set.number} decides nothing: {why}", "warning")
         self.tell_of_trouble(rule, cause, f"{cause}/{rule}")
 
     def _note_fired(self, rule: str, command: Command | None = None) -> None:

@@ -300,9 +300,21 @@ def test_a_lost_message_holds_all_decisions_of_its_set_but_reps_are_still_measur
     _, said = run(records(told))
     assert commands(said) == []
     assert [rep.rep_number for rep in metrics(said, RepMeasured)] == [1, 2, 4, 5, 6]
-    assert [one.name for one in metrics(said, Notice)] == ["messages_lost", "data_hold"]
+    lost, held = metrics(said, Notice)
+    assert (lost.name, held.name) == ("messages_lost", "data_hold")
+    assert held.detail == "set 1 decides nothing: received 3, invalid 0, missing 1, missing_seq 5"
     assert metrics(said, SetSummarised)[0].incomplete
     assert metrics(said, SessionSummarised)[0].rules_fired == {"data_hold": 1}  # and so no progress follows (S7)
+
+
+def test_a_set_of_too_many_invalid_reps_is_held_and_the_operator_is_told_how_many_and_why() -> None:
+    machine = Machine()
+    told = [*machine.begin(), machine.rep(1), machine.rep(2, settings="h2"), machine.rep(3, fs_hz=40.0)]
+    _, said = run(records(told))
+    (held,) = metrics(said, Notice)
+    assert (held.name, held.severity) == ("data_hold", "warning")
+    counts = "received 3, invalid 2, unknown_settings 1, rate_too_low 1, missing 0"
+    assert held.detail == f"set 1 decides nothing: {counts}"
 
 
 def test_a_rep_that_comes_after_it_was_given_up_is_measured_once_and_decides_nothing() -> None:
