@@ -72,13 +72,12 @@ def paced_fatigue_stop(situation: Situation, policy: Policy) -> Match | None:
     is_capped = has_had_its_time(running, policy)
     if "paced_fatigue_stop" in running.fired and not is_capped:
         return None
-    told: tuple[Evidence, ...] = ()
+    told: tuple[Evidence, ...] = (
+        Evidence(situation.cause, "tul_of_set_s", running.tul_s),
+        Evidence(situation.cause, "tul_cap_s", policy.tul_cap_s),
+    )
     if is_capped:
-        told = (
-            *(Evidence(rep.id, "time_under_load_s", rep.time_under_load_s) for rep in reps),
-            Evidence(situation.cause, "tul_of_set_s", running.tul_s),
-            Evidence(situation.cause, "tul_cap_s", policy.tul_cap_s),
-        )
+        told = (*(Evidence(rep.id, "time_under_load_s", rep.time_under_load_s) for rep in reps), *told)
     if session.intent != "max":  # unknown counts as paced (S16)
         said = votes.all_votes(seen(session, running), policy)
         if sum(vote.holds is True for vote in said) >= policy.votes_needed:

@@ -82,7 +82,8 @@ def pain_stop(situation: Situation, policy: Policy) -> Match | None:
         case SymptomReported(pain_nrs=int(pain)) | SessionStarted(pain_nrs=int(pain)) if (
             pain > policy.pain_stop and situation.session is not None
         ):
-            return None if situation.session.over else Match(action="end_exercise", evidence=_pain(situation, pain))
+            evidence = _pain(situation, pain, situation.event)
+            return None if situation.session.over else Match(action="end_exercise", evidence=evidence)
     return None
 
 
@@ -101,22 +102,33 @@ def pain_reduce(situation: Situation, policy: Policy) -> Match | None:
         return None
     if "pain_reduce" in situation.fired:
         return None
-    position = told.position if isinstance(told, SymptomReported) else None
+    position = _where(told)
     away = _pain_free(situation, policy) if position is None else _keep_away(situation, position, policy)
     changes = (*lowered(situation, policy.pain_cut_pct), *away)
-    return Match(action="lower_load" if changes else None, evidence=_pain(situation, told.pain_nrs), changes=changes)
+    evidence = _pain(situation, told.pain_nrs, told)
+    return Match(action="lower_load" if changes else None, evidence=evidence, changes=changes)
 
 
 def _has_risen(session: SessionState, pain: int, policy: Policy) -> bool:
     return session.pain_start is not None and pain >= session.pain_start + policy.pain_rise
 
 
-def _pain(situation: Situation, pain: int) -> tuple[Evidence, ...]:
+def _where(told: SymptomReported | SessionStarted) -> float | None:
+    """Return where in the movement it hurt, in m or rad; at a start nobody moves."""
+    return told.position if isinstance(told, SymptomReported) else None
+
+
+def _pain(situation: Situation, pain: int, told: SymptomReported | SessionStarted) -> tuple[Evidence, ...]:
+    """Show the pain, now and at the start, the load and the range (m or rad) in force, and where it hurt."""
     session = situation.session
+    lo, hi = (None, None) if session is None or session.window is None else session.window
     return (
         Evidence(situation.cause, "pain_nrs", float(pain)),
         Evidence(situation.cause, "pain_nrs_at_start", None if session is None else session.pain_start),
         Evidence(situation.cause, "load_N", None if session is None else session.load_N),
+        Evidence(situation.cause, "window_lo", lo),
+        Evidence(situation.cause, "window_hi", hi),
+        Evidence(situation.cause, "painful_position", _where(told)),
     )
 
 

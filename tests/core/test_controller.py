@@ -148,6 +148,23 @@ def test_pain_above_five_ends_the_exercise_and_pain_of_four_lowers_load_and_keep
     assert [(change.quantity, change.new) for change in lower.changes] == [("load_N", 270.0), ("window_hi", 0.812734)]
 
 
+@pytest.mark.parametrize(("pain", "position"), [(4, 0.9), (6, 0.9), (4, None), (6, None)])
+def test_a_command_for_pain_shows_the_pain_the_load_the_range_and_where_it_hurt(
+    pain: int, position: float | None
+) -> None:
+    machine = Machine()
+    told = [*machine.begin(), machine.say(SymptomReported, session="s1", pain_nrs=pain, position=position)]
+    (command,) = commands(run(records(told))[1])
+    assert {one.name: one.value for one in command.evidence if one.name != "also_true"} == {
+        "pain_nrs": pain,
+        "pain_nrs_at_start": 0,
+        "load_N": 300.0,
+        "window_lo": 0.0,
+        "window_hi": 1.0,
+        "painful_position": position,
+    }
+
+
 def test_the_planner_hears_of_trouble_when_it_arises_and_not_only_when_the_session_is_over() -> None:
     machine = Machine()
     told = [*machine.begin(), machine.rep(1), machine.say(SymptomReported, session="s1", pain_nrs=7)]

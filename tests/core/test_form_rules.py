@@ -174,6 +174,10 @@ def test_two_signs_at_the_same_rep_end_a_paced_set_and_the_command_shows_who_vot
     assert [one.value for one in evidence if one.name in {"concentric_time_s", "range_of_motion"}] == [2.6] * 2 + [
         0.88
     ] * 2
+    assert {one.name: one.value for one in evidence if one.name.startswith("tul_")} == {
+        "tul_of_set_s": pytest.approx(8 * 3.07, abs=0.1),  # eight reps as the samples have them
+        "tul_cap_s": 180.0,
+    }
 
 
 def test_one_sign_ends_nothing_and_a_reported_exertion_is_the_second() -> None:
