@@ -110,7 +110,9 @@ def tempo_or_bounce(situation: Situation, policy: Policy) -> Match | None:
         ):
             if time_s is not None and wanted_s and round(time_s / wanted_s, _DECIMALS) < policy.tempo_fast_fraction:
                 why += [Evidence(rep.id, name, time_s), Evidence(rep.id, f"{name}_prescribed", wanted_s)]
-        return (*why, Evidence(rep.id, "bounce", 1)) if rep.is_bounced else tuple(why)
+        if rep.is_bounced:
+            why += [Evidence(rep.id, "bounce", 1), Evidence(rep.id, "bounce_dwell_s", rep.dwell_s)]
+        return tuple(why)
 
     return _cue_first(situation, policy, "tempo_or_bounce", is_hasty, "slow_down")
 

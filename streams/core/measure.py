@@ -3,6 +3,7 @@
 The reasons are those of science.md 2.5, those of metrics the ones of its section 3.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import compress
@@ -85,6 +86,8 @@ class Measured(msgspec.Struct, frozen=True):
     marks_off_s : float or None
         By how much the machine's own phase marks differ from the limits found here, in s, if by more than 0.1 s. The
         limits found here count.
+    dwell_s : float or None
+        Rest at the turnaround out of which the rep bounces, in s; None if it doesn't.
     """
 
     valid: bool
@@ -94,6 +97,7 @@ class Measured(msgspec.Struct, frozen=True):
     curve: bytes | None = None
     torque_by_bin: tuple[float | None, ...] | None = None
     marks_off_s: float | None = None
+    dwell_s: float | None = None
 
 
 def measure(reps: Sequence[Rep], tempo_fast_fraction: float = DEFAULT.tempo_fast_fraction) -> list[Measured]:
@@ -133,6 +137,7 @@ def _measure(reps: Sequence[Rep], tempo_fast_fraction: float) -> list[Measured]:
     held = _reasons(phases, values[:, _COMPLETENESS], tempo_fast_fraction)
     curves, torques = force_curve.curves(phases), force_curve.torques_by_bin(phases)
     off_s = segmentation.marks_off_s(phases)
+    dwells_s = [None if math.isnan(dwell_s) else dwell_s for dwell_s in phases.once(momentum.dwell_of_bounce).tolist()]
     codes = np.concatenate((held, whys), axis=1)
     written, size = codes.tobytes(), codes.shape[1]
     measured = []
@@ -141,7 +146,14 @@ def _measure(reps: Sequence[Rep], tempo_fast_fraction: float) -> list[Measured]:
         numbers = dict(compress(zip(_NAMES, row, strict=True), kind.defined))
         measured.append(
             Measured(
-                kind.valid, kind.reasons, numbers, kind.undefined.copy(), curves[place], torques[place], off_s[place]
+                kind.valid,
+                kind.reasons,
+                numbers,
+                kind.undefined.copy(),
+                curves[place],
+                torques[place],
+                off_s[place],
+                dwells_s[place],
             )
         )
     return measured

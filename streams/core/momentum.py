@@ -71,15 +71,21 @@ def is_bounced(reps: Phases) -> BoolArray:
     median of the two phases beside it, of which the eccentric must last 0.2 s, like any phase. A rep that starts from
     rest has no such turnaround.
     """
-    bounced = np.zeros(len(reps.start), np.bool_)
-    row, falling = _turned_at_once(reps)
+    return ~np.isnan(reps.once(dwell_of_bounce))
+
+
+def dwell_of_bounce(reps: Phases) -> FloatArray:
+    """Return how long the reps that bounce rest at the turnaround before them, in s; NaN for all others."""
+    dwell_s = np.full(len(reps.start), np.nan)
+    row, falling, dwell = _turned_at_once(reps)
     if row.size:
-        bounced[row] = _is_hard(reps, row, falling)
-    return bounced & ~reps.flagged["gap"] & ~reps.flagged["scale_mismatch"]
+        dwell_s[row] = np.where(_is_hard(reps, row, falling), dwell / FS_HZ, np.nan)
+    dwell_s[reps.flagged["gap"] | reps.flagged["scale_mismatch"]] = np.nan
+    return dwell_s
 
 
-def _turned_at_once(reps: Phases) -> tuple[IntArray, IntArray]:
-    """Return the rows that rest for less than `MAX_DWELL` samples at their start, and their last falling sample."""
+def _turned_at_once(reps: Phases) -> tuple[IntArray, IntArray, IntArray]:
+    """Return the rows that rest for less than `MAX_DWELL` samples at their start, the last falling sample, the rest."""
     column = reps.start[:, None] + np.arange(-MAX_DWELL, MAX_DWELL)
     inside = np.minimum(np.maximum(column, 0), (reps.signals.n - 1)[:, None])
     v = reps.velocity.reshape(-1).take(ragged.rows(reps.velocity)[:, None] + inside)
@@ -91,7 +97,7 @@ def _turned_at_once(reps: Phases) -> tuple[IntArray, IntArray]:
     row = (is_short & ~reps.is_invalid).nonzero()[0]
     if row.size:
         row = row[ragged.at(reps.velocity[row], last[row]) < 0.0]
-    return row, last[row]
+    return row, last[row], (rest_before + rest_behind)[row]
 
 
 def _is_hard(reps: Phases, row: IntArray, falling: IntArray) -> BoolArray:

@@ -182,6 +182,7 @@ def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepN
         velocity_why=measured.undefined.get("mean_velocity"),
         rom_why=measured.undefined.get("rom_completeness_pct"),
         prescribed_s=_prescribed_s(rep),
+        dwell_s=measured.dwell_s,
     )
 
 

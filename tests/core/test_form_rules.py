@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -22,7 +23,17 @@ from streams.core.telemetry import (
     SymptomReported,
     Telemetry,
 )
-from tests.core.story import PRESCRIPTION, Machine, Numbers, by_number, commands, metrics, records, run
+from tests.core.story import (
+    PRESCRIPTION,
+    Machine,
+    Numbers,
+    by_number,
+    commands,
+    metrics,
+    minimum_jerk_rep,
+    records,
+    run,
+)
 
 PACED = replace(PRESCRIPTION, concentric_s=2.0, eccentric_s=1.2, rpe=5)
 OWN = Baseline(load_N=300.0, concentric_s=2.0, ranges=(1.0,), steadiness=Moments(10, 4.0, 9.0))
@@ -324,6 +335,33 @@ def test_bouncing_reps_are_hasty_whatever_the_tempo() -> None:
     _, told = a_set(6, prescription=PRESCRIPTION)
     bounced = lambda rep: ("bounce",) if rep.rep_number > 1 else ()  # noqa: E731 - one line is clearer here
     assert [one[2] for one in acts(run(records(told, step_ms=100), reasons=bounced)[1])] == ["cue", "lower_load"]
+
+
+def test_a_bounce_is_shown_with_its_dwell_and_a_fast_phase_with_its_time() -> None:
+    #  out of the eccentric of the rep before, without a rest; 0.6 s there instead of 2.0, and 1.2 s back
+    down, up = np.linspace(1.0, 0.0, 60), minimum_jerk_rep(concentric_s=1.2, eccentric_s=1.2)[50:]
+    position = np.round(np.concatenate([np.ones(40), down, np.linspace(0.0, 1.0, 60)[1:], up[120:]]) / 1e-4)
+    machine = Machine()
+    told: list[Any] = machine.begin(intent="paced", prescription=PACED)
+    samples: dict[str, Any] = {
+        "samples": len(position),
+        "force": np.full(len(position), 3_000, "<i2").tobytes(),
+        "position": position.astype("<i2").tobytes(),
+    }
+    told += [machine.rep(n, intent="paced", prescription=PACED, **samples) for n in range(1, 4)]
+    (cue,) = commands(run(records(told, step_ms=100))[1])[:1]
+    assert (cue.rule, cue.action) == ("tempo_or_bounce", "cue")
+    by_rep: dict[str, dict[str, Any]] = {}
+    for one in cue.evidence:
+        by_rep.setdefault(one.source, {})[one.name] = one.value
+    assert len(by_rep) == 2
+    for shown in by_rep.values():
+        assert shown == {
+            "concentric_time_s": pytest.approx(0.6, abs=0.05),
+            "concentric_time_s_prescribed": 2.0,
+            "bounce": 1,
+            "bounce_dwell_s": pytest.approx(0.0, abs=0.02),
+        }
 
 
 def test_both_rules_give_their_cue_one_after_the_other() -> None:
