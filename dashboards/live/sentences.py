@@ -47,7 +47,7 @@ NOTICES: Mapping[str, str] = {
 SIGNS: Mapping[str, str] = {
     "vote_tempo": "slower than the tempo",
     "vote_rom": "range getting shorter",
-    "vote_unsteady": "force less steady than usual",
+    "vote_unsteady": "less steady than usual",
     "vote_end_range_force": "less force at the end of the range",
     "vote_rpe": "exertion above the target",
 }
@@ -314,11 +314,15 @@ def _recovery(told: Told) -> str:
 
 
 def _unsteady(told: Told) -> str:
-    for name, text in (("force_steadiness_cv_pct", "force varied by"), ("tremor_index_force_pct", "force trembled by")):
+    for name, text in (
+        ("force_steadiness_cv_pct", "force varied by"),
+        ("tremor_index_force_pct", "force trembled by"),
+        ("tremor_index_velocity_pct", "the movement trembled by"),
+    ):
         value, limit = told.last(name), told.last(f"{name}_limit")
         if value is not None and limit is not None:
             return f"{text} {number(value)} %, the patient's own limit is {number(limit)} %"
-    return "force was less steady than usual"
+    return "the movement was less steady than usual"
 
 
 def _progress(told: Told) -> str:

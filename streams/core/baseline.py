@@ -77,6 +77,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         Median range of motion of each of the last sessions, in m or rad.
     steadiness, tremor : Moments
         Of `force_steadiness_cv_pct` and `tremor_index_force_pct`, in percent.
+    tremor_velocity : Moments
+        Of `tremor_index_velocity_pct`, in percent, of the reps that were done without a load cell.
     peak_force : float or None
         Largest peak force in N or N m.
     curve : bytes or None
@@ -93,6 +95,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     peak_force: float | None = None
     curve: bytes | None = None
     corrected: bool | None = None
+    tremor_velocity: Moments = Moments()
 
     @property
     def range_of_motion(self) -> float | None:
@@ -153,4 +156,5 @@ def merged(old: Baseline | None, new: Baseline) -> Baseline:
         peak_force=max(peaks, default=None),
         curve=old.curve if old.curve is not None else new.curve,
         corrected=old.corrected if old.corrected is not None else new.corrected,
+        tremor_velocity=old.tremor_velocity.merged(new.tremor_velocity),
     )

@@ -41,6 +41,7 @@ class Learned(msgspec.Struct, frozen=True, array_like=True):
     corrected: bool | None = None
     first_corrected: bool | None = None
     symmetry_why: str | None = None
+    tremor_velocity: Moments = Moments()
 
 
 def with_rep(learned: Learned, note: RepNote, measured: Measured, load_N: float, concentric_s: float | None) -> Learned:
@@ -79,6 +80,7 @@ def with_rep(learned: Learned, note: RepNote, measured: Measured, load_N: float,
         peak_force=_larger(learned.peak_force, note.peak_force),
         curves=kept,
         first_corrected=note.corrected if first is None else first.corrected,
+        tremor_velocity=_with(learned.tremor_velocity, note.tremor_velocity_pct),
     )
 
 
@@ -101,6 +103,7 @@ def baseline(learned: Learned) -> Baseline | None:
         peak_force=learned.peak_force,
         curve=_own_curve(learned.curves),
         corrected=learned.first_corrected,
+        tremor_velocity=learned.tremor_velocity,
     )
 
 

@@ -183,7 +183,12 @@ def _note(heard: Heard, rep: Rep, measured: Measured, running: SetState) -> RepN
         rom_why=measured.undefined.get("rom_completeness_pct"),
         prescribed_s=_prescribed_s(rep),
         dwell_s=measured.dwell_s,
+        tremor_velocity_pct=None if _has_load_cell(measured) else values.get("tremor_index_velocity_pct"),
     )
+
+
+def _has_load_cell(measured: Measured) -> bool:
+    return measured.undefined.get("tremor_index_force_pct") != "no_channel"
 
 
 def _prescribed_s(rep: Rep) -> tuple[float | None, float | None]:

@@ -27,7 +27,8 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     `bottom_hold_s` is the time since the rep before ended, by the device clock. `corrected` says that gravity, cam and
     friction were taken out of its force. `work_why`, `velocity_why` and `rom_why` say why there is none. `prescribed_s`
     are the times of its concentric and its eccentric that were asked for, in s; with intent max the concentric is free.
-    `dwell_s` is how long it rested at the turnaround out of which it bounced.
+    `dwell_s` is how long it rested at the turnaround out of which it bounced. `tremor_pct` is that of force,
+    `tremor_velocity_pct` that of velocity, noted only where there is no load cell: two series that are never mixed.
     """
 
     id: str
@@ -56,6 +57,7 @@ class RepNote(msgspec.Struct, frozen=True, array_like=True):
     rom_why: str | None = None
     prescribed_s: tuple[float | None, float | None] = (None, None)
     dwell_s: float | None = None
+    tremor_velocity_pct: float | None = None
 
     @property
     def why_no_velocity(self) -> str | None:

@@ -102,22 +102,21 @@ def _own_range(seen: Seen, policy: Policy) -> float | None:
 
 
 def vote_unsteady(seen: Seen, policy: Policy) -> Vote:
-    """Tell whether force or its tremor is less steady than the patient's own: over mean + 2 SD and 1.25 of the mean."""
+    """Tell whether force or its tremor is less steady than the patient's own: over mean + 2 SD and 1.25 of the mean.
+
+    Without a load cell the tremor of velocity is asked, and held against that alone. The evidence says which it was.
+    """
     reps = _two(seen)
     own = None if reps is None else _own(seen, reps)
     if reps is None or own is None:
         return Vote("vote_unsteady", None)
-    steadiness_pct, tremor_pct = _unsteady_from(own.steadiness, policy), _unsteady_from(own.tremor, policy)
     told: list[Evidence] = []
     holds = True
     for rep in reps:
         known = [
             (name, value, limit)
-            for name, value, limit in (
-                ("force_steadiness_cv_pct", rep.steadiness_pct, steadiness_pct),
-                ("tremor_index_force_pct", rep.tremor_pct, tremor_pct),
-            )
-            if value is not None and limit is not None
+            for name, value, moments in _unsteadiness(rep, own)
+            if value is not None and (limit := _unsteady_from(moments, policy)) is not None
         ]
         if not known:
             return Vote("vote_unsteady", None)
@@ -126,6 +125,15 @@ def vote_unsteady(seen: Seen, policy: Policy) -> Vote:
         for name, value, limit in over or known:
             told += [Evidence(rep.id, name, value), Evidence(rep.id, f"{name}_limit", limit)]
     return Vote("vote_unsteady", holds, (*told, *_moments(reps[-1], own)) if holds else ())
+
+
+def _unsteadiness(rep: RepNote, own: Baseline) -> Sequence[tuple[str, float | None, Moments]]:
+    """Return how steady a rep was, each value with the patient's own of the same series."""
+    return (
+        ("force_steadiness_cv_pct", rep.steadiness_pct, own.steadiness),
+        ("tremor_index_force_pct", rep.tremor_pct, own.tremor),
+        ("tremor_index_velocity_pct", rep.tremor_velocity_pct, own.tremor_velocity),
+    )
 
 
 def _own(seen: Seen, reps: Sequence[RepNote]) -> Baseline | None:
@@ -145,8 +153,8 @@ def _unsteady_from(own: Moments, policy: Policy) -> float | None:
 
 def _moments(rep: RepNote, own: Baseline) -> tuple[Evidence, ...]:
     told: list[Evidence] = []
-    for name, moments in (("force_steadiness_cv_pct", own.steadiness), ("tremor_index_force_pct", own.tremor)):
-        if moments.n >= MIN_REPS and moments.sd is not None:
+    for name, value, moments in _unsteadiness(rep, own):
+        if value is not None and moments.n >= MIN_REPS and moments.sd is not None:
             told += [
                 Evidence(rep.id, f"{name}_own_mean", round(moments.mean, 6)),
                 Evidence(rep.id, f"{name}_own_sd", round(moments.sd, 6)),

@@ -140,6 +140,14 @@ def test_a_session_keeps_its_median_range_its_moments_and_its_largest_peak() -> 
     assert (own.steadiness.n, own.steadiness.mean, own.tremor.mean) == (3, 4.0, 2.0)
 
 
+def test_the_tremor_of_velocity_is_a_series_of_its_own() -> None:
+    heard, unheard = note(tremor_pct=2.0), note(tremor_pct=None, tremor_velocity_pct=5.0)
+    own = learning.baseline(learn(*((one, measured()) for one in (heard, heard, unheard))))
+    assert own is not None
+    assert (own.tremor, own.tremor_velocity) == (Moments(2, 2.0, 0.0), Moments(1, 5.0, 0.0))
+    assert merged(own, own).tremor_velocity == Moments(2, 5.0, 0.0)
+
+
 def test_reps_at_another_load_are_no_part_of_the_baseline_but_of_the_strength_that_was_shown() -> None:
     learned = learn((note(), measured(bins=(100.0, None))))
     learned = learning.with_rep(learned, note(peak_force=500.0), measured(bins=(90.0, 80.0)), 400.0, 2.0)

@@ -14,6 +14,7 @@ from streams.core.policy import DEFAULT, Policy
 from streams.core.records import NewRecord, Record
 from streams.core.results import Notice, RepMeasured, SessionSummarised
 from streams.core.session import MachineState
+from streams.core.signals import NO_SAMPLE
 from streams.core.telemetry import (
     CommandApplied,
     Rep,
@@ -478,6 +479,39 @@ def test_the_loss_that_explains_nothing_is_told_as_it_was_compared() -> None:
 def test_without_own_reps_nobody_is_unsteady() -> None:
     _, told = a_set(6)
     assert told_of(told, **SHAKY) == []
+
+
+def test_on_a_machine_without_a_load_cell_a_trembling_movement_takes_load_off() -> None:
+    #  day before: 8 calm reps    today: 3 calm, then 4 that tremble at 6 Hz
+    def rep(machine: Machine, n: int, tremble: float) -> Rep:
+        x = minimum_jerk_rep(concentric_s=2.0, eccentric_s=1.2)
+        at_s = np.arange(len(x)) / 100.0
+        x += (tremble + 1e-4 * (n % 3)) * np.sin(2.0 * np.pi * 6.0 * at_s) * (x > 0.01)
+        none = np.full(len(x), NO_SAMPLE, "<i2").tobytes()
+        return machine.rep(
+            n,
+            intent="paced",
+            prescription=PACED,
+            samples=len(x),
+            force=none,
+            position=np.round(x / 1e-4).astype("<i2").tobytes(),
+        )
+
+    machine = Machine()
+    told: list[Any] = machine.begin(intent="paced", prescription=PACED)
+    told += [rep(machine, n, 2e-4) for n in range(1, 9)] + [machine.say(SessionEnded, session="s1")]
+    (before,) = metrics(run(records(told))[1], SessionSummarised)
+    assert before.baseline is not None
+    assert (before.baseline.tremor_velocity.n, before.baseline.tremor.n, before.baseline.steadiness.n) == (8, 0, 0)
+    machine = Machine()
+    told = machine.begin(intent="paced", prescription=PACED)
+    told += [rep(machine, n, 2e-4 if n < 4 else 2e-3) for n in range(1, 8)]
+    state, rest = with_own(before.baseline, told)
+    _, said = run(rest, state)
+    assert acts(said) == [(5, "unsteady_reduce", "lower_load")]
+    shown = {one.name for one in commands(said)[0].evidence}
+    assert "tremor_index_velocity_pct" in shown
+    assert not any("force" in name for name in shown)
 
 
 def test_own_reps_whose_force_was_not_corrected_alike_make_nobody_unsteady() -> None:

@@ -192,6 +192,31 @@ def test_either_force_or_its_tremor_makes_unsteady() -> None:
     assert holds(seen(running))["vote_unsteady"] is True
 
 
+UNHEARD: dict[str, Any] = {"steadiness_pct": None, "tremor_pct": None, "end_range_force": None}
+"""What nobody knows of a rep without a load cell."""
+
+
+@pytest.mark.parametrize(("tremor_pct", "is_unsteady"), [(3.75, False), (3.751, True)])
+def test_without_a_load_cell_the_tremor_of_velocity_is_held_against_its_own_series(
+    tremor_pct: float, is_unsteady: bool
+) -> None:
+    own = replace(OWN, tremor_velocity=Moments(10, 3.0, 0.09))  # SD 0.1: 3.2 is mean + 2 SD, and 3.75 is 1.25 of it
+    fresh = [rep(n, **UNHEARD, tremor_velocity_pct=3.0) for n in range(1, 6)]
+    last = [rep(n, **UNHEARD, tremor_velocity_pct=tremor_pct) for n in (6, 7)]
+    (vote,) = [
+        one for one in all_votes(seen(a_set(*fresh, *last), baseline=own), DEFAULT) if one.sign == "vote_unsteady"
+    ]
+    assert vote.holds == is_unsteady
+    names = {one.name for one in vote.evidence}
+    shown = {"", "_limit", "_own_mean", "_own_sd"}
+    assert names == ({f"tremor_index_velocity_pct{end}" for end in shown} if is_unsteady else set())
+
+
+def test_tremor_of_velocity_is_never_held_against_that_of_force() -> None:
+    running = a_set(*(rep(n, **UNHEARD, tremor_velocity_pct=50.0) for n in range(1, 8)))
+    assert holds(seen(running))["vote_unsteady"] is None
+
+
 def test_force_at_the_end_of_range_is_judged_from_the_sixth_valid_rep_on() -> None:
     #  valid rep   1    2    3    4    5    6    7
     #  force, N  300  300  300  300  260  260  260    limit 270, judged from 6 on, two in a row at 7
