@@ -62,6 +62,7 @@ app.command("erase")(erasing.command)
 _log = structlog.get_logger()
 EXIT_FAILED = 1
 EXIT_WRONG_SETTING = 2
+LAST_PORT = 65_535
 
 _TOLD = (BrokenPromise, Busy, ValueError, OSError)
 """What says by itself why a long-lived command ends. Anything else is a defect of ours, and may quote a patient."""
@@ -190,7 +191,9 @@ def demo(
     data: Annotated[Path | None, typer.Option(help="Keep log and history in this folder, for replay.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write the report here, as JSON.")] = None,
     page: Annotated[bool, typer.Option(help="Show the operator page meanwhile.")] = True,
-    page_port: Annotated[int | None, typer.Option(help="Its port, or any free one where that is taken.")] = None,
+    page_port: Annotated[
+        int | None, typer.Option(min=0, max=LAST_PORT, help="Its port, or any free one where that is taken; 0 is none.")
+    ] = None,
 ) -> None:
     """Run the whole loop with a simulated fleet, and say what became of every rep and command.
 
@@ -224,9 +227,11 @@ def serve(
     mqtt: Annotated[
         str | None, typer.Option(help="Broker to use instead of the embedded one: mqtt://host:port")
     ] = None,
-    port: Annotated[int, typer.Option(help="Port of the embedded broker on loopback.")] = 1883,
+    port: Annotated[int, typer.Option(min=1, max=LAST_PORT, help="Port of the embedded broker on loopback.")] = 1883,
     page: Annotated[bool, typer.Option(help="Show the operator page.")] = True,
-    page_port: Annotated[int | None, typer.Option(help="Its port; SPINELOOP_PAGE_PORT otherwise.")] = None,
+    page_port: Annotated[
+        int | None, typer.Option(min=0, max=LAST_PORT, help="Its port, 0 is none; SPINELOOP_PAGE_PORT otherwise.")
+    ] = None,
 ) -> None:
     """Run the whole loop in one process: one clinic, no servers to install.
 
