@@ -239,7 +239,9 @@ def serve(
     """
 
     async def work(settings: Settings, exposition: Exposition) -> None:
-        chosen = settings if page_port is None else msgspec.structs.replace(settings, page_port=page_port)
+        chosen = settings.at_broker(mqtt)  # looked at before anything is opened
+        if page_port is not None:
+            chosen = msgspec.structs.replace(chosen, page_port=page_port)
         embedding = Embedding(data=data, mqtt_url=mqtt, port=port, page=page and chosen.page_port > 0, waits=True)
         async with embedded.opened(chosen, embedding, exposition) as loop:
             await running.run(loop.roles, loop.settings, exposition, asyncio.Event())

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import typer
-from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -153,7 +152,7 @@ def play(
         position_limit=position_limit,
         rest_s=rest_s,
     )
-    settings = Settings.read() if mqtt is None else replace(Settings.read(), mqtt_url=mqtt)
+    settings = Settings.read().at_broker(mqtt)
     logs.configure("console", "error", role="play")
     machine = _checked("--machine", machine, MachineKey)
     boot = _checked("--boot", boot or f"play-{wiring.wall_clock_ms()}", Token)

@@ -166,7 +166,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         except msgspec.ValidationError as error:
             raise WrongSetting(_one_line(str(error))) from error
         for name, schemes in _SCHEMES.items():
-            _check_url(name, getattr(settings, name), schemes)
+            _check_url(PREFIX + name.upper(), getattr(settings, name), schemes)
         if "mqtt_url" in told:  # else a command may still name another broker
             check_authority(settings)
         for name in SECRETS:
@@ -174,6 +174,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _check_listener(settings.page_host, settings.page_token, "PAGE", "page")
         _check_listener(settings.http_host, settings.http_token, "HTTP", "listener of /metrics")
         return settings
+
+    def at_broker(self, url: str | None) -> Self:
+        """Take the broker that `--mqtt` names instead, if it names one. Raises WrongSetting."""
+        if url is None:
+            return self
+        _check_url("--mqtt", url, _SCHEMES["mqtt_url"])
+        told = msgspec.structs.replace(self, mqtt_url=url)
+        check_authority(told, "--mqtt")
+        return told
 
     def policy(self) -> policy.Policy:
         """Read the policy file, or take the defaults. Raises WrongSetting."""
@@ -239,10 +248,10 @@ def _check_secret(name: str, secret: str | None) -> None:
         raise WrongSetting(f"{PREFIX}{name.upper()}: still begins with {PLACEHOLDER}, as in deploy/env.example")
 
 
-def check_authority(settings: Settings) -> None:
+def check_authority(settings: Settings, named_by: str = f"{PREFIX}MQTT_URL") -> None:
     """Refuse an authority for a connection without TLS. Raises WrongSetting."""
     if settings.mqtt_ca_file and urlsplit(settings.mqtt_url).scheme != "mqtts":
-        raise WrongSetting(f"{PREFIX}MQTT_CA_FILE: needs mqtts://, and {PREFIX}MQTT_URL is {settings.mqtt_url!r}")
+        raise WrongSetting(f"{PREFIX}MQTT_CA_FILE: needs mqtts://, and {named_by} is {settings.mqtt_url!r}")
 
 
 def _check_listener(host: str, token: str, name: str, what: str) -> None:
@@ -264,8 +273,7 @@ def sqlite_folder(url: str) -> Path:
     return Path(url.partition(":")[2].removeprefix("//"))
 
 
-def _check_url(name: str, url: str, schemes: tuple[str, ...]) -> None:
-    setting = PREFIX + name.upper()
+def _check_url(setting: str, url: str, schemes: tuple[str, ...]) -> None:
     scheme = url.partition(":")[0].lower()
     if "@" in url and scheme != "sqlite":  # URLs are shown; this one isn't
         raise WrongSetting(f"{setting}: no credentials here, they have settings of their own")

@@ -137,6 +137,9 @@ def test_an_authority_is_for_tls_whichever_broker_a_command_names(tmp_path: Path
     assert Settings.read(authority | {"SPINELOOP_MQTT_URL": "mqtts://broker"}).mqtt_ca_file
     with pytest.raises(WrongSetting, match=r"^SPINELOOP_MQTT_CA_FILE: needs mqtts://"):
         wiring.connect(Settings.read(authority), "c")
+    with pytest.raises(WrongSetting, match=r"^SPINELOOP_MQTT_CA_FILE: needs mqtts://, and --mqtt is 'mqtt://broker'$"):
+        Settings.read(authority).at_broker("mqtt://broker")
+    assert Settings.read(authority).at_broker("mqtts://broker").mqtt_url == "mqtts://broker"
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -19,3 +19,23 @@ def test_a_port_that_no_computer_has_is_refused_by_the_name_of_its_option(
     assert said.code == 2
     assert f"'{option}'" in said.err
     assert not data.exists()
+
+
+@pytest.mark.parametrize("command", ["serve", "play"])
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("nonsense", "expected mqtt:// or mqtts://..., got 'nonsense'"),
+        ("http://127.0.0.1:1883", "expected mqtt:// or mqtts://..., got 'http://127.0.0.1:1883'"),
+        ("mqtt://127.0.0.1:99999", "'mqtt://127.0.0.1:99999': Port out of range 0-65535"),
+        ("mqtt://me:secret@127.0.0.1", "no credentials here, they have settings of their own"),
+    ],
+)
+def test_a_broker_that_can_not_be_one_is_refused_as_the_setting_is(
+    command: str, url: str, why: str, spineloop: Spineloop, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    words = ("--data", data) if command == "serve" else (data, "--machine", "acme/north/m1")
+    said = spineloop(command, *words, "--mqtt", url, SPINELOOP_HTTP_PORT="0")
+    assert (said.code, said.err) == (2, f"spineloop: --mqtt: {why}\n")
+    assert not data.exists()
