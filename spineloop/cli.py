@@ -255,7 +255,9 @@ def simulate(
     seconds: Annotated[float, typer.Option(min=1.0, max=86_400.0, help="How long they train, in s.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Decides everything that is left to chance.")] = 1,
     speed: Annotated[float, typer.Option(min=0.01, max=1_000.0, help="Simulated seconds in a second.")] = 1.0,
-    reps_per_s: Annotated[float | None, typer.Option(help="Reps a second of all together; the speed follows.")] = None,
+    reps_per_s: Annotated[
+        float | None, typer.Option(min=0.01, max=100_000.0, help="Reps a second of all together; the speed follows.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Of this run; runs that share a log need different ones.")] = "run",
     disturbed: Annotated[bool, typer.Option(help="Lose, double, delay and reorder messages; reboot.")] = False,
 ) -> None:

@@ -39,3 +39,10 @@ def test_a_broker_that_can_not_be_one_is_refused_as_the_setting_is(
     said = spineloop(command, *words, "--mqtt", url, SPINELOOP_HTTP_PORT="0")
     assert (said.code, said.err) == (2, f"spineloop: --mqtt: {why}\n")
     assert not data.exists()
+
+
+def test_a_fleet_that_is_to_bring_no_rep_a_second_is_refused_by_the_name_of_its_option(spineloop: Spineloop) -> None:
+    said = spineloop("simulate", "--seconds", 1, "--machines", 1, "--reps-per-s", 0)
+    assert said.code == 2
+    assert "'--reps-per-s'" in said.err
+    assert "Traceback" not in said.err
