@@ -15,7 +15,7 @@ from adaptors.sqlite_errors import Full
 from adaptors.sqlite_room import disk_of
 from dashboards.live.server import Page
 from spineloop import wiring
-from spineloop.settings import Settings
+from spineloop.settings import Settings, WrongSetting
 from spineloop.wiring import Role, Sink
 from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
@@ -76,7 +76,16 @@ async def opened(settings: Settings, embedding: Embedding, meters: Meters) -> As
 
     Our broker is a role like the others: told to stop it ends at once, while they finish what they have in hand, so it
     confirms nothing to a machine that nobody will fetch. If it ends by itself, it ends them all.
+
+    Raises
+    ------
+    WrongSetting
+        The data can't have that folder.
     """
+    try:
+        embedding.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongSetting(f"--data: {error}") from error
     async with AsyncExitStack() as stack:
         place = f"sqlite://{embedding.data.absolute()}"
         bound = replace(settings, log_url=place, history_url=place, partitions=PARTITIONS)

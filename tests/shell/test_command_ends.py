@@ -60,15 +60,6 @@ def test_a_report_that_has_no_place_is_told_before_the_demo_runs(spineloop: Spin
     assert (said.code, said.err) == (2, "spineloop: --report: no folder to write to: /nowhere\n")
 
 
-def test_a_demo_whose_data_has_no_place_says_so_in_one_line(spineloop: Spineloop, tmp_path: Path) -> None:
-    file = tmp_path / "data"
-    file.touch()
-    said = spineloop("demo", "--no-page", "--seconds", 1, "--machines", 1, "--data", file)
-    assert said.code == 1
-    assert said.err.splitlines()[-1] == f"spineloop: demo: [Errno 17] File exists: '{file}'"
-    assert "Traceback" not in said.err
-
-
 def test_a_demo_does_not_go_into_a_log_that_is_there(spineloop: Spineloop, tmp_path: Path) -> None:
     (tmp_path / "log.db").touch()
     said = spineloop("demo", "--no-page", "--data", tmp_path)

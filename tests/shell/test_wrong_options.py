@@ -46,3 +46,14 @@ def test_a_fleet_that_is_to_bring_no_rep_a_second_is_refused_by_the_name_of_its_
     assert said.code == 2
     assert "'--reps-per-s'" in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_data_that_can_not_have_a_place_is_refused_by_the_name_of_its_option(
+    command: str, spineloop: Spineloop, tmp_path: Path
+) -> None:
+    file = tmp_path / "data"
+    file.touch()
+    for data, why in ((file, "[Errno 17] File exists"), (file / "below", "[Errno 20] Not a directory")):
+        said = spineloop(command, "--data", data, "--no-page", SPINELOOP_HTTP_PORT="0")
+        assert (said.code, said.err) == (2, f"spineloop: --data: {why}: '{data}'\n")
