@@ -308,7 +308,7 @@ def create() -> None:
     logs.configure("console", "error")
     try:
         made = asyncio.run(wiring.create_topics(settings))
-    except (ValueError, Busy) as error:
+    except (ValueError, Busy, BrokenPromise) as error:
         _fail(str(error))
     typer.echo("\n".join(f"created {name}" for name in made) or "nothing to create")
 
@@ -322,7 +322,7 @@ def describe(
     logs.configure("console", "error")
     try:
         rows = msgspec.to_builtins(asyncio.run(wiring.describe_topics(settings)))
-    except (ValueError, Busy) as error:
+    except (ValueError, Busy, BrokenPromise) as error:
         _fail(str(error))
     if as_json:
         typer.echo(json.dumps(rows, indent=2))

@@ -481,12 +481,12 @@ async def delete_before(settings: Settings, offsets: Mapping[tuple[str, int], in
 
 
 async def create_topics(settings: Settings) -> list[str]:
-    """Create the topics that are missing in Kafka; return their names. Raises ValueError and Busy."""
+    """Create the topics that are missing in Kafka; return their names. Raises ValueError, Busy, BrokenPromise."""
     return await kafka_topics.create_topics(_kafka(settings), settings.partitions, settings.replication)
 
 
 async def describe_topics(settings: Settings) -> list[TopicRow]:
-    """Tell of every topic what is there. Raises ValueError and Busy."""
+    """Tell of every topic what is there. Raises ValueError, Busy, BrokenPromise."""
     return await kafka_topics.describe_topics(_kafka(settings))
 
 

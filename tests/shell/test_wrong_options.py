@@ -1,9 +1,12 @@
 """A wrong option ends its command with code 2, before anything is started, and with words that name it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from spineloop import wiring
+from streams.core.errors import BrokenPromise
 from tests.shell.spoken import Spineloop
 
 
@@ -57,3 +60,15 @@ def test_data_that_can_not_have_a_place_is_refused_by_the_name_of_its_option(
     for data, why in ((file, "[Errno 17] File exists"), (file / "below", "[Errno 20] Not a directory")):
         said = spineloop(command, "--data", data, "--no-page", SPINELOOP_HTTP_PORT="0")
         assert (said.code, said.err) == (2, f"spineloop: --data: {why}: '{data}'\n")
+
+
+@pytest.mark.parametrize("command", ["create", "describe"])
+def test_a_kafka_that_refuses_for_good_is_one_line_and_not_a_traceback(
+    command: str, spineloop: Spineloop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any) -> None:
+        raise BrokenPromise("Kafka: [Error 31] ClusterAuthorizationFailedError")
+
+    monkeypatch.setattr(wiring, f"{command}_topics", refused)
+    said = spineloop("topics", command)
+    assert (said.code, said.err) == (1, "spineloop: Kafka: [Error 31] ClusterAuthorizationFailedError\n")
