@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.child import NotInstalled
 from loadtest.disturbance import UNDISTURBED, Rates
 from loadtest.fleet import FleetSettings
 from spineloop import (
@@ -299,6 +300,41 @@ def doctor(
         Console().print(doctors.table(findings))
     if not all(finding.is_well for finding in findings):
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def bench(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Which benches. If none is named, all; with --quick, what is most likely to get worse."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short run instead of three.")] = False,
+    rate: Annotated[
+        float, typer.Option(min=80.0, max=2_000.0, help="Reps a second that the end-to-end fleet aims at.")
+    ] = 200.0,
+    plots: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Draw pictures of latency and scale into this folder."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
+) -> None:
+    """Measure parts of spineloop on real servers; exit 1 if anything was lost or doubled, and never for being slow.
+
+    It needs what `scripts/bench` sets up before it does the same: the servers, a browser, and the peers beside us.
+
+    Example: `spineloop bench features --quick`
+    """
+    try:
+        from loadtest.bench import __main__ as benches  # noqa: PLC0415 - of all commands, only this one needs peers
+    except ModuleNotFoundError as missing:
+        _fail(f"bench: {missing}; `scripts/bench`, where the sources are, sets up what it needs")
+    try:
+        benches.main(names, quick=quick, rate=rate, plots=plots, report_file=report)
+    except (NotInstalled, ExceptionGroup) as error:
+        for one in _leaves(error):
+            if isinstance(one, NotInstalled):
+                _fail(f"bench: {one}")
+        raise
 
 
 @topics_app.command()
