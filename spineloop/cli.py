@@ -144,13 +144,19 @@ def ingest() -> None:
 
 @app.command()
 def control() -> None:
-    """Turn reps into metrics, and metrics into commands. Several processes share the machines among themselves."""
+    """Turn reps into metrics, and metrics into commands. Several processes share the machines among themselves.
+
+    Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 SPINELOOP_POLICY_FILE=clinic.toml spineloop control`
+    """
     _role("control")
 
 
 @app.command()
 def plan() -> None:
-    """Prescribe the next session of each patient. Several processes share the patients among themselves."""
+    """Prescribe the next session of each patient. Several processes share the patients among themselves.
+
+    Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 SPINELOOP_POLICY_FILE=clinic.toml spineloop plan`
+    """
     _role("plan")
 
 
@@ -165,13 +171,19 @@ def history() -> None:
 
 @app.command()
 def downlink() -> None:
-    """Send commands to the machines."""
+    """Send commands to the machines.
+
+    Example: `SPINELOOP_MQTT_URL=mqtt://broker:1883 SPINELOOP_LOG_URL=kafka://kafka:9092 spineloop downlink`
+    """
     _role("downlink")
 
 
 @app.command()
 def reflex() -> None:
-    """Answer a symptom, a stop button, a fault or a red flag with STOP at once, from broker to broker, past the log."""
+    """Answer a symptom, a stop button, a fault or a red flag with STOP at once, from broker to broker, past the log.
+
+    Example: `SPINELOOP_MQTT_URL=mqtt://broker:1883 spineloop reflex`
+    """
     _role("reflex")
 
 
@@ -290,7 +302,10 @@ def simulate(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Try each component that is configured; say what is wrong and how to mend it. Exit 1 if anything is wrong."""
+    """Try each component that is configured; say what is wrong and how to mend it. Exit 1 if anything is wrong.
+
+    Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 SPINELOOP_HISTORY_URL=http://influxdb:8086 spineloop doctor --json`
+    """
     settings = Settings.read()
     logs.configure("console", "error")
     findings = asyncio.run(doctors.examine(settings))
@@ -339,7 +354,10 @@ def bench(
 
 @topics_app.command()
 def create() -> None:
-    """Create the topics that are missing, with the configured number of partitions. Safe to repeat."""
+    """Create the topics that are missing, with the configured number of partitions. Safe to repeat.
+
+    Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 SPINELOOP_PARTITIONS=24 spineloop topics create`
+    """
     settings = Settings.read()
     logs.configure("console", "error")
     try:
@@ -353,7 +371,10 @@ def create() -> None:
 def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Show every topic: partitions, replication, clean-up, records, and what is not as it should be."""
+    """Show every topic: partitions, replication, clean-up, records, and what is not as it should be.
+
+    Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 spineloop topics describe --json`
+    """
     settings = Settings.read()
     logs.configure("console", "error")
     try:

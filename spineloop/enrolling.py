@@ -66,7 +66,10 @@ def add(
 
 @app.command("list")
 def listed(*, folder: Folder = HERE, as_json: Json = False) -> None:
-    """List who may connect, and who might once. No secrets: nobody has them but their owners."""
+    """List who may connect, and who might once. No secrets: nobody has them but their owners.
+
+    Example: `spineloop machines list --folder /srv/spineloop/access`
+    """
     with _told():
         entries = access.read(folder).entries
     if as_json:
