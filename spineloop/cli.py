@@ -353,7 +353,7 @@ def bench(
 
 
 @topics_app.command()
-def create() -> None:
+def create(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Create the topics that are missing, with the configured number of partitions. Safe to repeat.
 
     Example: `SPINELOOP_LOG_URL=kafka://kafka:9092 SPINELOOP_PARTITIONS=24 spineloop topics create`
@@ -364,7 +364,10 @@ def create() -> None:
         made = asyncio.run(wiring.create_topics(settings))
     except (ValueError, Busy, BrokenPromise) as error:
         _fail(str(error))
-    typer.echo("\n".join(f"created {name}" for name in made) or "nothing to create")
+    if as_json:
+        typer.echo(json.dumps({"created": made}))
+    else:
+        typer.echo("\n".join(f"created {name}" for name in made) or "nothing to create")
 
 
 @topics_app.command()

@@ -83,14 +83,18 @@ def listed(*, folder: Folder = HERE, as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke(name: Name, *, folder: Folder = HERE, reload: Reload = None, pid_file: PidFile = None) -> None:
+def revoke(
+    name: Name, *, folder: Folder = HERE, reload: Reload = None, pid_file: PidFile = None, as_json: Json = False
+) -> None:
     """Take a credential away. Who is connected with it is cut when the broker has read its files.
 
     Example: `spineloop machines revoke acme/north/row-1 --reload 'docker compose exec -T mosquitto kill -HUP 1'`
     """
     with _changing(folder):
-        access.write(folder, access.revoke(access.read(folder), name, wiring.wall_clock_ms()))
-    typer.echo(f"{name} has no credential any more")
+        register = access.revoke(access.read(folder), name, wiring.wall_clock_ms())
+        access.write(folder, register)
+    revoked = [_plain(entry) for entry in register.entries if entry.name == name]
+    typer.echo(msgspec.json.encode(revoked[0]) if as_json else f"{name} has no credential any more")
     _reload(reload, pid_file)
 
 

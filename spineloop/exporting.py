@@ -46,6 +46,7 @@ def command(
         list[str] | None, typer.Option(help=f"{', '.join(get_args(What))}; repeatable. All, if none is named.")
     ] = None,
     data: Data = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write results to Parquet: a row for each, a column for each metric, units in the metadata of the columns.
 
@@ -63,6 +64,10 @@ def command(
         lambda settings: _run(looking.in_folder(settings, data), wanted, files),
         "no file was written",
     )
+    if as_json:
+        paths = {name: str(file) for name, file in files.items()}
+        typer.echo(msgspec.json.encode(msgspec.to_builtins(found) | {"files": paths}))
+        return
     for name, file in files.items():
         typer.echo(f"{found.rows[name]:,} {name}: {file}")
     for reason, count in sorted(found.unread.items()):

@@ -135,6 +135,7 @@ def play(
     force_limit: ForceLimit = None,
     position_limit: PositionLimit = None,
     rest_s: Rest = REST_S,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say a recording as a machine says it: online, a session, its sets, each rep 0.5 s after its end, farewell.
 
@@ -172,6 +173,10 @@ def play(
     except (Busy, BrokenPromise, ValueError) as error:
         raise Failed(f"play: {error}") from error
     left_out = len(cuts.reps) - played.reps
+    if as_json:
+        told = {"machine": machine, "boot": boot, "sets": len(cuts.sets), "reps": played.reps}
+        typer.echo(msgspec.json.encode(told | {"left_out": left_out, "refused": played.refused}))
+        return
     typer.echo(
         f"played {played.reps} reps in {len(cuts.sets)} sets as {machine}, boot {boot}; "
         f"{left_out} left out, {played.refused} commands refused"

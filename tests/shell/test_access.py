@@ -82,6 +82,14 @@ def test_who_is_revoked_is_out_of_the_brokers_files_and_stays_in_the_list(spinel
     ]
 
 
+def test_who_was_revoked_is_told_to_programs_as_in_the_list(spineloop: Spineloop, tmp_path: Path) -> None:
+    spineloop("machines", "add", "acme/north/row-1", "--folder", tmp_path)
+    said = spineloop("machines", "revoke", "acme/north/row-1", "--folder", tmp_path, "--json")
+    assert said.code == 0
+    assert [said.told] == spineloop("machines", "list", "--json", "--folder", tmp_path).told
+    assert said.told["may_connect"] is False
+
+
 @pytest.mark.parametrize(
     "words",
     [

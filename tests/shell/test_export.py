@@ -313,6 +313,14 @@ def test_a_wrong_question_is_one_clear_line(
     assert said.err.startswith(f"spineloop: {told.replace('OUT', str(tmp_path))}")
 
 
+def test_what_was_written_is_told_to_programs(data: Path, spineloop: Spineloop, tmp_path: Path) -> None:
+    said = spineloop("export", "--data", data, "--out", tmp_path, "--what", "reps", "--what", "sets", "--json")
+    assert said.code == 0
+    files = {what: tmp_path / f"{what}.parquet" for what in ("reps", "sets")}
+    rows = {what: pl.read_parquet(file).height for what, file in files.items()}
+    assert said.told == {"rows": rows, "files": {what: str(file) for what, file in files.items()}, "unread": {}}
+
+
 def test_where_there_is_no_log_no_folder_is_made(spineloop: Spineloop, tmp_path: Path) -> None:
     said = spineloop("export", "--data", tmp_path / "none", "--out", tmp_path / "out")
     assert (said.code, said.err) == (2, f"spineloop: --data: no log in {tmp_path / 'none'}\n")
