@@ -1,7 +1,7 @@
 """Dead-lettering: `spineloop dead-letters list`, `show` and `redrive`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +19,7 @@ from spineloop.settings import Settings, WrongSetting
 from streams.core import codec
 from streams.core.dead_letters import PREFIX
 from streams.core.records import Record
+from streams.stretch import Readable
 
 SHOWN = 50
 """Letters in the table, the newest; `--json` has all of them."""
@@ -140,11 +141,15 @@ def _places(texts: Sequence[str]) -> list[Place]:
 
 async def _letters(settings: Settings, reason: str | None, stage: str | None) -> list[Letter]:
     async with looking.for_reading(settings, "dead-letters") as log:
-        found = (await redriving.letters(log)).by_place.values()
-    return _chosen(found, reason, stage)
+        return _chosen(await _read(log), reason, stage)
 
 
-def _chosen(found: Any, reason: str | None, stage: str | None) -> list[Letter]:  # noqa: ANN401
+async def _read(log: Readable) -> Collection[Letter]:
+    with looking.progress("dead letters") as advance:
+        return (await redriving.letters(log, advance)).by_place.values()
+
+
+def _chosen(found: Iterable[Letter], reason: str | None, stage: str | None) -> list[Letter]:
     return [one for one in found if (reason is None or one.reason == reason) and (stage is None or one.stage == stage)]
 
 
@@ -157,9 +162,10 @@ async def _redrive(settings: Settings, places: Sequence[Place], reason: str | No
     async with looking.for_writing(settings, "dead-letters") as log:
         chosen = list(places)
         if not chosen:
-            found = _chosen((await redriving.letters(log)).by_place.values(), reason, stage)
+            found = _chosen(await _read(log), reason, stage)
             chosen = [one.place for one in found if one.redriven != "done"]
-        return await redriving.redrive(log, chosen, wiring.wall_clock_ms, all_or_none=bool(places))
+        with looking.progress("redrive") as advance:
+            return await redriving.redrive(log, chosen, wiring.wall_clock_ms, all_or_none=bool(places), advance=advance)
 
 
 def _echo_json(told: object) -> None:

@@ -3,7 +3,7 @@
 import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -22,11 +22,16 @@ from streams.core.stage import Stage
 from streams.core.topics import LOG_TOPICS, STATE_MAX_BATCH_BYTES, TELEMETRY, tenant_of
 from streams.forgetting import Forgetting
 from streams.log import Log
-from streams.stretch import Readable
+from streams.stretch import Readable, closing
 
 _PATIENT = re.compile(rf"{NAME}/{NAME}", re.ASCII)
 ALIAS_BYTES = 12
 """Of randomness in the name that takes the place: no patient has it, and nobody writes down whose it was."""
+
+SLICE_RECORDS = 500
+"""Records that are rewritten before the progress bar moves."""
+
+Change = Callable[[Record], Record | None]
 
 Places = dict[tuple[str, int], int]
 """Offsets by topic and partition."""
@@ -111,6 +116,7 @@ async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> 
     """
     erasure = Erasure(patient, f"{tenant_of(patient)}/erased-{secrets.token_hex(ALIAS_BYTES)}")
     async with looking.for_reading(settings, "erase") as reading:
+        total = await looking.size(reading, LOG_TOPICS)
         if machine := await _named_alike(reading, erasure):
             told = "what is said of which can't be told apart"
             raise Failed(f"{patient} is also in the name of the machine {machine}: {told}")
@@ -120,7 +126,8 @@ async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> 
     innocent = 0
     if wiring.is_sqlite(settings):
         async with looking.failing():
-            changed = await wiring.rewrite_log(settings, forgetting.record)
+            with looking.progress("erase: log") as advance:
+                changed = await wiring.rewrite_log(settings, _told(forgetting.record, advance, total))
     else:
         async with looking.for_writing(settings, "erase") as log:
             changed, innocent = await _in_kafka(settings, log, forgetting, trim_log=trim_log)
@@ -133,12 +140,27 @@ async def erase(settings: Settings, patient: str, *, trim_log: bool = False) -> 
 
 async def _named_alike(log: Readable, erasure: Erasure) -> str | None:
     """Return a machine that would be taken for the patient, if there is one: its name has the patient's in it."""
-    for number in await log.bounds(TELEMETRY):
-        async for batch in log.read(TELEMETRY, number):
-            for record in batch:
-                if erasure.raw(record.key) != record.key:
-                    return record.key.decode(errors="replace")
+    with looking.progress("erase: machines") as advance:
+        async with closing(looking.through(log, [TELEMETRY], advance)) as batches:
+            async for batch in batches:
+                for record in batch:
+                    if erasure.raw(record.key) != record.key:
+                        return record.key.decode(errors="replace")
     return None
+
+
+def _told(change: Change, advance: looking.Advance, total: int) -> Change:
+    """Tell after each so many records how many there were."""
+    done = 0
+
+    def one(record: Record) -> Record | None:
+        nonlocal done
+        done += 1
+        if done % SLICE_RECORDS == 0 or done == total:
+            advance(done, total)
+        return change(record)
+
+    return one
 
 
 async def _in_kafka(
@@ -160,13 +182,13 @@ async def _in_kafka(
         cuts[topic, number] = await _anew(log, topic, number, forgetting, records)
     innocent = 0
     if trim_log:
-        for topic in _others(settings):
-            for number in await log.bounds(topic):
-                cut, mentions, before = await _last(log, topic, number, forgetting)
-                if mentions:
-                    cuts[topic, number] = cut
-                    changed[topic] += mentions
-                    innocent += before
+        with looking.progress("erase: log") as advance:
+            async with closing(looking.through(log, _others(settings), advance)) as batches:
+                last = await _last(batches, forgetting)
+        for (topic, number), (cut, mentions, before) in last.items():
+            cuts[topic, number] = cut
+            changed[topic] += mentions
+            innocent += before
     await wiring.delete_before(settings, cuts)
     return changed, innocent
 
@@ -226,27 +248,30 @@ async def _anew(log: Log, topic: str, number: int, forgetting: Forgetting, recor
     return offset if first is None else first
 
 
-async def _last(log: Readable, topic: str, number: int, forgetting: Forgetting) -> tuple[int, int, int]:
-    """Return the offset behind the last mention, how many there are, and how many other records lie before it."""
-    cut, mentions, others, before = 0, 0, 0, 0
-    async for batch in log.read(topic, number):
+async def _last(
+    batches: AsyncIterator[Sequence[Record]], forgetting: Forgetting
+) -> dict[tuple[str, int], tuple[int, int, int]]:
+    """Return, where there are mentions, the offset behind the last one, their number, and that of others before it."""
+    last: dict[tuple[str, int], tuple[int, int, int]] = {}
+    others = Counter[tuple[str, int]]()
+    async for batch in batches:
         for record in batch:
+            place = record.topic, record.partition
             if forgetting.mentions(record):
-                cut, mentions, before = record.offset + 1, mentions + 1, others
+                _, mentions, _ = last.get(place, (0, 0, 0))
+                last[place] = record.offset + 1, mentions + 1, others[place]
             else:
-                others += 1
-    return cut, mentions, before
+                others[place] += 1
+    return last
 
 
 async def _remains(log: Readable, forgetting: Forgetting) -> dict[str, Remains]:
     """Look for the pseudonym in every record that can be read."""
-    left: dict[str, Remains] = {}
-    for topic, kept in LOG_TOPICS.items():
-        count, newest_ms = 0, 0
-        for number in await log.bounds(topic):
-            async for batch in log.read(topic, number):
-                found = [record.timestamp_ms for record in batch if forgetting.mentions(record)]
-                count, newest_ms = count + len(found), max(newest_ms, *found, 0)
-        if count:
-            left[topic] = Remains(count, newest_ms + kept.retention_ms)
-    return left
+    counts, newest_ms = Counter[str](), Counter[str]()
+    with looking.progress("erase: what is left") as advance:
+        async with closing(looking.through(log, LOG_TOPICS, advance)) as batches:
+            async for batch in batches:
+                for record in filter(forgetting.mentions, batch):
+                    counts[record.topic] += 1
+                    newest_ms[record.topic] = max(newest_ms[record.topic], record.timestamp_ms)
+    return {topic: Remains(count, newest_ms[topic] + LOG_TOPICS[topic].retention_ms) for topic, count in counts.items()}

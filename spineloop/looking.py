@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -24,8 +24,9 @@ from spineloop.embedded import PARTITIONS
 from spineloop.recordings import Failed
 from spineloop.settings import Settings, WrongSetting
 from streams.core.errors import BrokenPromise, Busy
+from streams.core.records import Record
 from streams.log import Log
-from streams.stretch import At, OutOfRange, Readable
+from streams.stretch import At, OutOfRange, Readable, closing
 
 EXIT_INTERRUPTED = 130
 """Of a command that was ended by Ctrl-C, as shells have it."""
@@ -142,6 +143,29 @@ def _progress(what: str, err: Console) -> Iterator[Advance]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def unseen(_done: int, _of: int) -> None:
+    """Advance where nobody looks."""
+
+
+async def size(log: Readable, topics: Collection[str]) -> int:
+    """Count the offsets that topics hold; where records were compacted away, there are fewer of these."""
+    ends = [ends for topic in topics for ends in (await log.bounds(topic)).values()]
+    return sum(end - first for first, end in ends)
+
+
+async def through(log: Readable, topics: Collection[str], advance: Advance) -> AsyncIterator[Sequence[Record]]:
+    """Read topics from the beginning to the end, a partition after the other, and tell how far that is."""
+    done, total = 0, await size(log, topics)
+    for topic in topics:
+        for number, (first, end) in (await log.bounds(topic)).items():
+            async with closing(log.read(topic, number, first, end)) as batches:
+                async for records in batches:
+                    yield records
+                    advance(done + records[-1].offset + 1 - first, total)
+            done += end - first
+            advance(done, total)  # an end that was compacted away is behind us, too
 
 
 def check_place_for(file: Path, option: str) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from ingest import arrival
+from spineloop import looking
 from streams.core import codec
 from streams.core.dead_letters import PREFIX, REDRIVE_MARK, reason_of
 from streams.core.errors import Malformed
@@ -103,18 +104,17 @@ class Letters(msgspec.Struct):
     begun: dict[Place, Begun]
 
 
-async def letters(log: Readable) -> Letters:
+async def letters(log: Readable, advance: looking.Advance = looking.unseen) -> Letters:
     """Read the dead-letter topic: letters, and the marks that say which of them went back."""
     found, marks = Letters({}, {}), list[Record]()
-    for number in await log.bounds(DEAD_LETTER):
-        async with closing(log.read(DEAD_LETTER, number)) as batches:
-            async for records in batches:
-                for record in records:
-                    if header(record, REDRIVE_MARK) is not None:
-                        marks.append(record)
-                        continue
-                    letter = letter_of(record)
-                    found.by_place[letter.place] = letter
+    async with closing(looking.through(log, [DEAD_LETTER], advance)) as batches:
+        async for records in batches:
+            for record in records:
+                if header(record, REDRIVE_MARK) is not None:
+                    marks.append(record)
+                    continue
+                letter = letter_of(record)
+                found.by_place[letter.place] = letter
     for record in marks:  # after all letters: one whose key was erased lies elsewhere than its marks
         _take(found, record)
     return found
@@ -214,7 +214,14 @@ class Redriven(msgspec.Struct, frozen=True):
     refused: Mapping[Place, str]
 
 
-async def redrive(log: Log, wanted: Collection[Place], now_ms: Callable[[], int], *, all_or_none: bool) -> Redriven:
+async def redrive(
+    log: Log,
+    wanted: Collection[Place],
+    now_ms: Callable[[], int],
+    *,
+    all_or_none: bool,
+    advance: looking.Advance = looking.unseen,
+) -> Redriven:
     """Put letters back, each once, in the order in which they lie.
 
     Parameters
@@ -227,6 +234,8 @@ async def redrive(log: Log, wanted: Collection[Place], now_ms: Callable[[], int]
         The wall clock, in ms since 1970, for the marks; a record that goes back keeps its own time.
     all_or_none : bool
         Whether a letter that is refused keeps all others from going back, too.
+    advance : callable
+        Told how many have gone back, of how many.
 
     Raises
     ------
@@ -255,6 +264,7 @@ async def redrive(log: Log, wanted: Collection[Place], now_ms: Callable[[], int]
     for start in range(0, len(going), CHUNK_LETTERS):
         records = [record async for record in _wholes(log, going[start : start + CHUNK_LETTERS])]
         await _put_back(log, records, lifted, now_ms)
+        advance(start + len(records), len(going))
     return Redriven(tuple(sorted([*going, *arrived])), dict(sorted(refused.items())))
 
 

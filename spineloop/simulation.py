@@ -1,5 +1,6 @@
 """Simulation: a simulated fleet on the configured broker, and what it saw."""
 
+import asyncio
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,11 @@ import msgspec
 
 from loadtest.fleet import Fleet, FleetSettings
 from loadtest.kept import KeptOnDisk
-from spineloop import wiring
+from spineloop import looking, wiring
 from spineloop.settings import Settings
+
+LOOK_S = 0.25
+"""Pause between two looks at the progress."""
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -47,7 +51,12 @@ async def run(chosen: FleetSettings, settings: Settings) -> Seen:
         closing(KeptOnDisk(Path(folder, "machines.sqlite"))) as kept,
     ):
         fleet: Fleet[Any] = Fleet(chosen, connect, now_ms=wiring.wall_clock_ms, kept=kept)
-        await fleet.run()
+        with looking.progress("simulate") as advance:
+            showing = asyncio.create_task(_show(chosen.max_s, advance))
+            try:
+                await fleet.run()
+            finally:
+                showing.cancel()
     return Seen(
         reps_published=fleet.ledger.reps_published,
         messages=dict(sorted(fleet.timings.confirmed.items())),
@@ -57,3 +66,12 @@ async def run(chosen: FleetSettings, settings: Settings) -> Seen:
         duplicate_effects=fleet.ledger.duplicate_effects,
         rep_to_command_ms=Percentiles.of(fleet, "end_set"),
     )
+
+
+async def _show(max_s: float, advance: looking.Advance) -> None:
+    """Show how many seconds of the run are over, until cancelled; what is said after them has no known end."""
+    loop = asyncio.get_running_loop()
+    start_s = loop.time()
+    while True:
+        advance(min(int(loop.time() - start_s), int(max_s)), int(max_s))
+        await asyncio.sleep(LOOK_S)
