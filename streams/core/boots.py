@@ -165,7 +165,7 @@ def _too_late(turn: Turn, heard: Heard) -> None:
             turn.notice(heard.id, "late", f"an edit by {by} came after it was given up, and is not in force", "alarm")
         case message:
             if isinstance(message, SessionStarted):
-                visit.pain_at_start(turn, heard, message)
+                visit.started_late(turn, heard, message)
             turn.notice(heard.id, "late", f"{codec.type_name(heard.message)} came after it was given up")
 
 

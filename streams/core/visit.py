@@ -242,7 +242,8 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
 
     What was felt on another day is no pain of today: it goes to the patient's diary, and no rule sees it. What is told
     of a session that is over, or of someone who does not train here now, goes there too. A symptom is dangerous
-    whenever it was felt. A session that waits for its start gets another plan: the one that it has knows no such pain.
+    whenever it was felt. A session that waits for its start gets another plan: the one that it has knows no such pain,
+    and holds no load either. Its machine may have taken that plan's up; what rule 2 took off it, the next would restore.
     """
     told = message
     if message.felt != "now" or is_of_another(turn, message):
@@ -254,6 +255,8 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
         turn.change_session(
             pain_max=_most(session.pain_max, message.pain_nrs), rpe_max=_most(session.rpe_max, message.rpe)
         )
+        if session.waits and is_painful(message.pain_nrs):
+            turn.change_session(load_N=None)
     if message.rpe is not None:
         turn.change_set(rpe=message.rpe)
     raised(turn, heard, message)
@@ -308,7 +311,26 @@ def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool =
     )
 
 
-def pain_at_start(turn: Turn, heard: Heard, message: SessionStarted) -> None:
+def started_late(turn: Turn, heard: Heard, message: SessionStarted) -> None:
+    """Learn from a start that comes too late whose session it is that runs, and answer what was felt in it since.
+
+    Until then no rule could act for its patient, and the planner knew of no trouble (S7, S23).
+    """
+    _pain_at_start(turn, heard, message)
+    session = turn.session
+    if session is None or session.id != message.session or session.patient is not None:
+        return
+    pain_max = _most(session.pain_max, message.pain_nrs)
+    turn.change_session(patient=message.patient, pain_start=message.pain_nrs, pain_max=pain_max)
+    if turn.known().screening != "clear":
+        _ask_for_plan(turn, heard, message, session, message.patient)
+    if session.is_troubled:
+        turn.tell_of_trouble("pain_reduce", heard.id, f"{heard.id}/pain_reduce")
+    if pain_max is not None:
+        turn.ask("event", heard.id, turn.sequence_now(), event=replace(message, pain_nrs=pain_max))
+
+
+def _pain_at_start(turn: Turn, heard: Heard, message: SessionStarted) -> None:
     """Pass on to the planner the pain of a start that comes too late for its session: nobody else will tell it."""
     felt = SymptomReported(
         boot_id=message.boot_id,

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from streams.core import codec
 from streams.core.commands import Command
@@ -123,6 +124,68 @@ def test_a_bad_morning_told_at_a_machine_reaches_the_plan(patient: str | None) -
     clinic.says(SymptomReported, patient=patient, felt="next_morning", pain_nrs=3)
     rules = [clinic.visit().rule for _ in range(2)]
     assert rules == (["pain_next_morning", "keep"] if patient else ["keep", "keep"])  # nobody knows whose pain it is
+
+
+def waiting_room(clinic: Clinic, pain: int, *, is_taken_up: bool) -> float:
+    """Ask for a session, tell of pain before it starts, obey, and return the load that is trained with."""
+    told: dict[str, Any] = {
+        "session": "w1",
+        "patient": PATIENT,
+        "exercise": "lumbar_extension",
+        "intent": "max",
+        "settings": "h1",
+    }
+    clinic.says(SessionRequested, **told)
+    held = clinic.commands[-1].prescription
+    assert held is not None
+    if is_taken_up:
+        clinic.says(CommandApplied, command_id=clinic.commands[-1].command_id, load_N=held.load_N)
+    heard = len(clinic.commands)
+    tell = [
+        lambda: clinic.says(SymptomReported, session="w1", pain_nrs=pain),
+        lambda: clinic.says(SessionStarted, **told, prescription=held, pain_nrs=pain),
+        lambda: clinic.says(SetStarted, session="w1", set_number=1, load_N=held.load_N),
+    ]
+    for said in tell:
+        said()
+        for command in clinic.commands[heard:]:
+            loads = {one.quantity: one.new for one in command.changes}
+            held = command.prescription or replace(held, load_N=loads.get("load_N", held.load_N))
+            clinic.says(CommandApplied, command_id=command.command_id, load_N=held.load_N)
+        heard = len(clinic.commands)
+    return held.load_N
+
+
+@pytest.mark.parametrize("is_taken_up", [False, True])
+def test_pain_that_is_told_while_a_session_waits_takes_a_tenth_off_whether_its_plan_was_taken_up_or_not(
+    is_taken_up: bool,
+) -> None:
+    assert waiting_room(Clinic(), 4, is_taken_up=is_taken_up) == 270.0
+
+
+@pytest.mark.parametrize("pain_first", [False, True])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_strong_pain_ends_the_exercise_and_lowers_the_next_session_also_where_the_start_came_late(
+    is_lost: bool, pain_first: bool
+) -> None:
+    clinic = Clinic()
+    told: dict[str, Any] = {"patient": PATIENT, "exercise": "lumbar_extension", "intent": "max", "settings": "h1"}
+    start = clinic.machine.say(SessionStarted, session="g", **told, prescription=PRESCRIPTION, pain_nrs=0)
+    if not is_lost:
+        clinic.hear(start)
+    clinic.says(SetStarted, session="g", set_number=1, load_N=300.0)
+    for number in (1, 2, 3, 4):
+        clinic.now_ms += 2_000
+        clinic.hear(clinic.machine.rep(number, session="g"))
+    hurts = clinic.machine.say(SymptomReported, session="g", pain_nrs=8)
+    for message in ([hurts, start] if pain_first else [start, hurts]) if is_lost else [hurts]:
+        clinic.hear(message)
+    assert [one.action for one in clinic.commands if one.action != "resend"][-1] == "end_exercise"
+    clinic.says(SetEnded, session="g", set_number=1, reps_done=4)
+    clinic.says(SessionEnded, session="g")
+    clinic.now_ms += DAY_MS
+    clinic.says(SessionRequested, session="h", **told)
+    assert loads(clinic.commands[-1:]) == [("pain_stop", 240.0)]
 
 
 def test_a_plan_tells_how_long_the_session_takes() -> None:
