@@ -122,6 +122,7 @@ class Connection:
     async def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe with QoS 1; a filter that is there already stays as it is and sends no retained message again.
 
+        What is published while we hear comes without its retain flag, so the flag says: kept from before.
         Go on receiving meanwhile: behind a full inbox the answer can't come.
 
         Raises
@@ -135,7 +136,11 @@ class Connection:
         packet_id = self._outbox.free_id()
         self._send(
             mqtt5.SubscribePacket(
-                packet_id, [mqtt5.TopicFilter(name, max_qos=_QOS_1, retain_handling=once) for name in filters]
+                packet_id,
+                [
+                    mqtt5.TopicFilter(name, max_qos=_QOS_1, retain_as_published=False, retain_handling=once)
+                    for name in filters
+                ],
             )
         )
         try:

@@ -7,7 +7,7 @@ here has to be kept, repeated or put aside: what is missed is stopped a little l
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import structlog
 
@@ -29,8 +29,17 @@ SEND_AGAIN_S = 0.1
 """Pause in s before a STOP is sent again that the broker has not confirmed."""
 
 _log = structlog.get_logger()
-M = TypeVar("M", bound=Message)
 
+
+class Heard(Message, Protocol):
+    """A message, and whether the broker had kept it for whoever comes."""
+
+    @property
+    def retain(self) -> bool:
+        """Whether it was published before we subscribed, and not now."""
+
+
+M = TypeVar("M", bound=Heard)
 
 Send = Callable[[Sequence[tuple[Command, str | None]]], Awaitable[int]]
 """Sends commands, each with its `traceparent` if it has one, each id once; raises Busy while the broker is away.
@@ -133,8 +142,12 @@ class Reflex(Generic[M]):
                 self._meters.count("spineloop_reflex_stops_total", sent)
                 return
 
-    def _stop_for(self, message: Message) -> Command | None:
+    def _stop_for(self, message: Heard) -> Command | None:
         """Read an event; what can't be understood is put aside by the bridge, and may be danger all the same."""
+        if message.retain:
+            # only presence is to be retained. An event that is, by mistake, was answered when it was said; the broker
+            # hands it to each new session of ours, and a machine that was released would be stopped at each restart
+            return None
         try:
             topic = parse_mqtt(message.topic)
         except Malformed:

@@ -43,6 +43,7 @@ class Said(NamedTuple):
     topic: str
     payload: bytes
     user_properties: Sequence[tuple[str, str]] = ()
+    retain: bool = False
 
 
 class Pressed:
@@ -238,6 +239,18 @@ async def test_while_it_says_goodbye_nobody_connects_anew(monkeypatch: pytest.Mo
                 await asyncio.sleep(0.01)
         stop.set()
     assert [one.lost for one in made] == ["closed by us"] * 2  # that which listens, and that which says
+
+
+async def test_an_event_that_was_published_retained_is_answered_when_it_is_said_and_not_at_every_start_again() -> None:
+    machine = Machine()
+    kept, later = machine.say(ButtonPressed, button="stop"), machine.say(FaultRaised, fault="belt")
+    async with mosquitto() as broker:
+        async with reflex_on(broker) as loop:
+            await loop.machines.publish(mqtt_topic(MACHINE, "event"), codec.encode(kept), retain=True)
+            assert (await loop.hear()).cause == codec.message_id(MACHINE, kept)
+        async with reflex_on(broker) as again:
+            await again.say(later)
+            assert (await again.hear()).cause == codec.message_id(MACHINE, later)
 
 
 async def test_a_broker_that_was_away_is_asked_again() -> None:
