@@ -85,6 +85,14 @@ class BridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     longest_retry_s: float = 10.0
 
 
+class _Checked(msgspec.Struct):
+    """A batch on its way, and what is counted once it is done: messages by stream, dead letters by reason."""
+
+    records: list[NewRecord] = []
+    streams: Counter[str] = msgspec.field(default_factory=Counter)
+    reasons: Counter[str] = msgspec.field(default_factory=Counter)
+
+
 def serves(filters: Sequence[str], machine: str) -> bool:
     """Tell whether a machine, `tenant/site/machine`, is among those that filters are for.
 
@@ -208,10 +216,10 @@ class Bridge(Generic[M]):
         """
         storing: asyncio.Task[None] | None = None
         while batch := await _next(machines, stopping):
-            records = self._translate(batch)
+            checked = self._translate(batch)
             if storing is not None:
                 await storing
-            storing = tasks.create_task(self._store(machines, batch, records, stop))
+            storing = tasks.create_task(self._store(machines, batch, checked, stop))
         if storing is not None:
             await storing
 
@@ -221,10 +229,9 @@ class Bridge(Generic[M]):
         self._is_ready = True
         _log.info("bridge is ready", filters=self._settings.filters)
 
-    async def _store(
-        self, machines: Machines[M], batch: Sequence[M], records: Sequence[NewRecord], stop: asyncio.Event
-    ) -> None:
-        """Make a batch durable, then acknowledge it; what fails before the ack leaves it to come again."""
+    async def _store(self, machines: Machines[M], batch: Sequence[M], checked: _Checked, stop: asyncio.Event) -> None:
+        """Make a batch durable, acknowledge it, count it; what fails before the ack leaves it to come again."""
+        records = checked.records
         if records:
             await self._append(records, stop)
         try:
@@ -233,31 +240,36 @@ class Bridge(Generic[M]):
             if not stop.is_set():
                 raise
             # A broker that was told to stop as well may keep nothing: the batch behind this one has to be stored, too.
+        else:
+            self._count(checked)
         self._retry_s = self._settings.first_retry_s
         self._meters.set("spineloop_ingest_window_messages", machines.held)
         if self._letters.are_too_many:  # checked last: a restart must get further
             raise BrokenPromise(f"ingest: {self._letters.total} dead letters in a row")
 
-    def _translate(self, batch: Sequence[M]) -> Sequence[NewRecord]:
+    def _count(self, done: _Checked) -> None:
+        for stream, count in done.streams.items():
+            self._meters.count("spineloop_ingest_messages_total", count, stream=stream)
+        for reason, count in done.reasons.items():
+            self._meters.count("spineloop_dead_letters_total", count, stage="ingest", reason=reason)
+
+    def _translate(self, batch: Sequence[M]) -> _Checked:
         """Turn messages into records and dead letters, in the order of receipt."""
         now_ms = self._now_ms()
-        streams = Counter[str]()
-        records = list[NewRecord]()
+        checked = _Checked()
         for message in batch:
             try:
                 topic = self._addressed(message.topic)
                 if topic.stream != "command":  # on its way down, and in the log already; the filter can't leave it out
-                    records.append(to_record(topic, message, now_ms))
+                    checked.records.append(to_record(topic, message, now_ms))
                     self._letters.good()
-                streams[topic.stream] += 1
+                checked.streams[topic.stream] += 1
             except Malformed as why:
                 letter = to_dead_letter(message, why, now_ms)
-                records.append(letter)
+                checked.records.append(letter)
+                checked.reasons[why.reason] += 1
                 self._letters.bad(letter.key, why.reason)
-                self._meters.count("spineloop_dead_letters_total", stage="ingest", reason=why.reason)
-        for stream, count in streams.items():
-            self._meters.count("spineloop_ingest_messages_total", count, stream=stream)
-        return records
+        return checked
 
     def _addressed(self, name: str) -> MachineTopic:
         """Take a topic apart, if it is of a machine that this bridge serves. Raises Malformed."""

@@ -265,6 +265,22 @@ async def test_while_the_log_is_busy_nothing_is_acknowledged_and_later_everythin
     assert await clinic.left() == 0
 
 
+async def test_a_message_is_counted_once_it_is_durable_and_acknowledged_however_often_it_came(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "LOG_PAUSE_S", 0.001)
+    clinic.log.busy = 1_000_000
+    async with clinic.carrying():
+        await clinic.publish(*beats(3), ("event", b"nonsense"))
+        await until(lambda: clinic.log.appends > 20)
+    counted = clinic.meters.totals
+    assert (counted["spineloop_ingest_messages_total"], counted["spineloop_dead_letters_total"]) == (0, 0)
+    clinic.log.busy = 0
+    async with clinic.carrying():
+        await until(lambda: len(clinic.log.records) == 4)
+    assert (counted["spineloop_ingest_messages_total"], counted["spineloop_dead_letters_total"]) == (3, 1)
+
+
 def _foreign_patient() -> bytes:
     started = SessionStarted(
         boot_id="b1", seq=1, t_us=1, session="s1", patient="elsewhere/p1", exercise="leg_press", settings="h1"
