@@ -118,6 +118,9 @@ class Delivery:
         Counts refusals (`spineloop_busy_total`, by component: the group for its effect, `log` for all that the log
         refuses), deliveries (`spineloop_records_total`, by stage) and what the log had no more when it was to be read
         (`spineloop_records_skipped_total`).
+    check : callable
+        Asked after each batch, once its positions have moved; raises what has to end the process, which then gets
+        further when it is started again.
 
     Attributes
     ----------
@@ -128,7 +131,16 @@ class Delivery:
     """
 
     def __init__(
-        self, log: Log, topic: str, group: str, effect: Effect, *, pace: Pace, dice: Dice, meters: Meters
+        self,
+        log: Log,
+        topic: str,
+        group: str,
+        effect: Effect,
+        *,
+        pace: Pace,
+        dice: Dice,
+        meters: Meters,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.positions: dict[int, int] = {}
         self._log, self._topic, self.group = log, topic, group
@@ -136,6 +148,7 @@ class Delivery:
         self._pace = pace
         self._dice = dice
         self._meters = meters
+        self._check = check
         self._delivered = self._refused = 0
         self._in_hand = self._skipped = 0
         self._is_refused = False
@@ -230,6 +243,7 @@ class Delivery:
         self._delivered += len(records)
         self._in_hand = 0
         self._meters.count("spineloop_records_total", len(records), stage=self.group)
+        self._check()
 
     async def _have_effect(self, records: Sequence[Record]) -> None:
         try:

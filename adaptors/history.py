@@ -9,7 +9,7 @@ from typing import Protocol
 
 from adaptors.delivery import Pace
 from adaptors.points import BEYOND_RETENTION, Point, Rejected, points
-from streams.core.dead_letters import dead_letter
+from streams.core.dead_letters import InARow, dead_letter
 from streams.core.errors import BrokenPromise, Malformed
 from streams.core.meters import Meters
 from streams.core.records import NewRecord, Record
@@ -59,7 +59,7 @@ class History:
         Counts points (`spineloop_points_total`), those too old to be kept (`spineloop_points_too_old_total`) and dead
         letters (`spineloop_dead_letters_total` by stage and reason).
     dead_letters_in_a_row : int
-        So many of them with nothing stored in between raise BrokenPromise.
+        More of them with nothing stored in between end the process; of one key only a hundred count.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class History:
         self._sink = sink
         self._letterbox = letterbox
         self._meters = meters
-        self._limit = dead_letters_in_a_row
-        self._in_a_row = 0
+        self._letters = InARow(dead_letters_in_a_row)
+        self._broken: str | None = None
 
     async def store(self, records: Sequence[Record]) -> None:
         """Store records; when it returns, each is durable as a point or as a dead letter, or too old to be kept.
@@ -80,8 +80,6 @@ class History:
         ------
         Busy
             The sink or the log refuses for now: store the same records again.
-        BrokenPromise
-            Too many records in a row could not be stored; the last of them have not become dead letters.
         """
         stored: list[tuple[int, Point]] = []
         refused: dict[int, Rejected] = {}
@@ -95,26 +93,33 @@ class History:
         rejected = await self._sink.write([point for _, point in stored])
         too_old = {stored[one.index][0] for one in rejected if one.reason == BEYOND_RETENTION}
         refused |= {stored[one.index][0]: one for one in rejected if one.reason != BEYOND_RETENTION}
-        in_a_row = self._count_in_a_row(len(records), refused, too_old)
         if refused:
             await self._letterbox.append([_letter(records[index], refused[index]) for index in sorted(refused)])
-        self._in_a_row = in_a_row
+        self._count_in_a_row(records, refused, too_old)
         self._meters.count("spineloop_points_total", len(stored) - len(rejected))
         if too_old:
             self._meters.count("spineloop_points_too_old_total", len(too_old))
         for one in refused.values():
             self._meters.count("spineloop_dead_letters_total", stage=STAGE, reason=one.reason)
 
-    def _count_in_a_row(self, records: int, refused: dict[int, Rejected], too_old: set[int]) -> int:
-        in_a_row = self._in_a_row
-        for index in range(records):
+    def check(self) -> None:
+        """Raise BrokenPromise if too many in a row became dead letters.
+
+        Asked when positions have moved, and not before: a restart must get further.
+        """
+        if self._broken is not None:
+            raise BrokenPromise(self._broken)
+
+    def _count_in_a_row(self, records: Sequence[Record], refused: dict[int, Rejected], too_old: set[int]) -> None:
+        for index, record in enumerate(records):
             if index in too_old:
                 continue
-            in_a_row = in_a_row + 1 if index in refused else 0
-            if in_a_row > self._limit:
-                last = refused[index]
-                raise BrokenPromise(f"{STAGE}: {in_a_row} dead letters in a row, last {last.reason}: {last.detail}")
-        return in_a_row
+            if index not in refused:
+                self._letters.good()
+                continue
+            self._letters.bad(record.key, refused[index].reason)
+            if self._letters.are_too_many:  # the detail stays in the letter: it may quote what was to be stored
+                self._broken = f"{STAGE}: {self._letters.total} dead letters in a row, last {refused[index].reason}"
 
 
 def _letter(record: Record, refused: Rejected) -> NewRecord:

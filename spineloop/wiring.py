@@ -316,23 +316,14 @@ def _pace(settings: Settings) -> EngineSettings:
 
 def history(settings: Settings, log: Log, sink: Kept, meters: Meters) -> Role:
     """Keep metrics and commands."""
-    deliveries = [
-        Watched(
-            Delivery(
-                log,
-                topic,
-                group,
-                History(sink, log, meters).store,
-                pace=histories.PACE,
-                dice=random.random,
-                meters=meters,
-            ),
-            settings.stall_s,
-            meters,
-            sink.ping,
-        )
-        for topic, group in histories.GROUPS.items()
-    ]
+    pace, dice = histories.PACE, random.random
+
+    def watched(topic: str, group: str) -> Watched:
+        kept = History(sink, log, meters)
+        delivery = Delivery(log, topic, group, kept.store, pace=pace, dice=dice, meters=meters, check=kept.check)
+        return Watched(delivery, settings.stall_s, meters, sink.ping)
+
+    deliveries = [watched(topic, group) for topic, group in histories.GROUPS.items()]
 
     async def run(stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -162,6 +162,20 @@ async def test_no_batch_is_larger_than_its_limit_and_nothing_is_left_out(sizes: 
     assert ledger.offsets == {p: list(range(size)) for p, size in enumerate(sizes) if size}
 
 
+async def test_what_ends_a_delivery_after_a_batch_is_asked_when_its_positions_have_moved() -> None:
+    log = HandLog(5)
+    ledger = Ledger(log)
+
+    def check() -> None:
+        if ledger.batches:
+            raise BrokenPromise("too many")
+
+    one = Delivery(log, TOPIC, GROUP, ledger, pace=PACE, dice=lambda: 0.0, meters=CountingMeters(), check=check)
+    with pytest.raises(BrokenPromise):
+        await one.run(asyncio.Event())
+    assert (ledger.offsets, log.positions) == ({0: list(range(5))}, {0: 5})
+
+
 async def test_a_batch_waits_for_more_records_until_it_is_full() -> None:
     log = HandLog(4, 4, 4)  # each poll hands out one partition
     ledger = Ledger(log)

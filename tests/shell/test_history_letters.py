@@ -1,19 +1,28 @@
 """History: every record ends as a point or as a dead letter, before its position may move."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
-from adaptors.history import History
+from adaptors.history import GROUPS, History
 from adaptors.points import BEYOND_RETENTION, Point, Rejected
+from adaptors.sqlite_history import open_sqlite_history
+from adaptors.sqlite_log import open_sqlite_log
+from spineloop import wiring
+from spineloop.settings import Settings
 from streams.core import codec
 from streams.core.dead_letters import reason_of
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.records import NewRecord, Record, header
 from streams.core.results import Notice
 from streams.core.topics import DEAD_LETTER, METRIC
+from tests.shell.counts import Counts
+from tests.shell.week import everything
 
+DEADLINE_S = 120.0
 MACHINE = "acme/north/lumbar-1"
 HEADERS = (("ce_id", b"i1"),)
 GARBAGE = b"\xc1"  # the one byte that MessagePack never uses
@@ -79,8 +88,8 @@ def record(offset: int, detail: str) -> Record:
     return Record(METRIC, 3, offset, MACHINE.encode(), codec.encode(notice), 5, HEADERS)
 
 
-def garbage(offset: int) -> Record:
-    return Record(METRIC, 3, offset, MACHINE.encode(), GARBAGE, 5, HEADERS)
+def garbage(offset: int, machine: str = MACHINE) -> Record:
+    return Record(METRIC, 3, offset, machine.encode(), GARBAGE, 5, HEADERS)
 
 
 async def test_a_record_that_is_no_metric_becomes_a_dead_letter_and_the_others_are_stored() -> None:
@@ -127,12 +136,48 @@ async def test_without_its_dead_letter_a_record_is_not_done() -> None:
     assert (set(desk.stored), len(desk.box.letters)) == ({"a"}, 1)
 
 
-async def test_too_many_dead_letters_in_a_row_end_the_process_before_they_fill_the_topic() -> None:
+async def test_too_many_dead_letters_in_a_row_end_the_process_once_all_of_them_are_put_aside() -> None:
     desk = Desk(limit=5)
     await desk.history.store([garbage(n) for n in range(5)])
+    desk.history.check()
+    await desk.history.store([garbage(5), record(6, "good")])
     with pytest.raises(BrokenPromise, match="6 dead letters in a row, last not_a_message"):
-        await desk.history.store([garbage(5)])
-    assert len(desk.box.letters) == 5
+        desk.history.check()
+    assert len(desk.box.letters) == 6
+
+
+async def test_what_ends_the_process_says_the_reason_and_nothing_that_the_sink_said_of_the_data() -> None:
+    desk = Desk(limit=5)
+    await desk.history.store([record(n, "bad") for n in range(6)])
+    with pytest.raises(BrokenPromise) as ended:
+        desk.history.check()
+    assert str(ended.value) == "history: 6 dead letters in a row, last refused"
+
+
+async def test_one_machine_alone_ends_history_for_nobody() -> None:
+    desk = Desk(limit=100)
+    await desk.history.store([garbage(n) for n in range(1_000)])
+    desk.history.check()
+    await desk.history.store([garbage(1_000, "acme/north/row-1")])
+    with pytest.raises(BrokenPromise, match="1001 dead letters in a row"):
+        desk.history.check()
+
+
+async def test_after_too_many_dead_letters_in_a_row_a_restart_gets_further(tmp_path: Path) -> None:
+    machines = [f"acme/north/m{number}" for number in range(20)]
+    bad = [NewRecord(METRIC, machine.encode(), GARBAGE, 5) for machine in machines for _ in range(60)]
+    async with (
+        open_sqlite_log(tmp_path / "log.db", 2) as log,
+        open_sqlite_history(tmp_path / "history.db") as sink,
+        asyncio.timeout(DEADLINE_S),
+    ):
+        await log.append(bad)
+        with pytest.raises(ExceptionGroup) as ended:
+            await wiring.history(Settings.read({}), log, sink, Counts()).run(asyncio.Event())
+        assert ended.value.subgroup(BrokenPromise)
+        assert len(await everything(log, DEAD_LETTER)) == len(bad)
+        async with log.subscribe(METRIC, GROUPS[METRIC]) as again:
+            assert await again.poll(1, 0.1) == {}
 
 
 async def test_what_is_older_than_the_sink_keeps_is_counted_and_neither_a_dead_letter_nor_an_end() -> None:
@@ -149,14 +194,16 @@ async def test_what_is_older_than_the_sink_keeps_is_counted_and_neither_a_dead_l
 
 async def test_what_is_too_old_does_not_start_the_count_of_dead_letters_anew() -> None:
     desk = Desk(limit=5)
+    await desk.history.store([garbage(0), record(1, "old"), *(garbage(n) for n in range(2, 7))])
     with pytest.raises(BrokenPromise, match="6 dead letters in a row"):
-        await desk.history.store([garbage(0), record(1, "old"), *(garbage(n) for n in range(2, 7))])
+        desk.history.check()
 
 
 async def test_one_good_record_starts_the_count_anew() -> None:
     desk = Desk(limit=5)
     for n in range(0, 60, 6):
         await desk.history.store([*(garbage(n + k) for k in range(5)), record(n + 5, "good")])
+        desk.history.check()
     assert len(desk.box.letters) == 50
 
 
@@ -168,6 +215,7 @@ async def test_a_repeated_batch_is_not_counted_twice() -> None:
             await desk.history.store([garbage(n) for n in range(5)])
     desk.box.is_down = False
     await desk.history.store([garbage(n) for n in range(5)])
+    desk.history.check()
     assert len(desk.box.letters) == 5
 
 
