@@ -50,6 +50,7 @@ from streams.core.topics import COMMAND, LOG_TOPICS, TELEMETRY
 from streams.engine import Engine, EngineSettings
 from streams.log import Log
 from streams.stretch import Readable
+from streams.traces import places
 
 MQTT_SESSION_S = 7 * 86_400
 """How long the broker keeps what the bridge has not taken, in s: longer than any outage that we want to survive."""
@@ -393,6 +394,7 @@ def page(settings: Settings, log: Log, others: Sequence[Role] = ()) -> Page:
         ),
         settings.policy(),
         now_ms=wall_clock_ms,
+        places=places,
         roles=lambda: {role.name: role.is_ready() for role in others},
     )
 

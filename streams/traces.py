@@ -28,8 +28,13 @@ class Trace(str):
     def of(cls, error: BaseException) -> "Trace":
         """Take an exception while it is at hand."""
         trace = cls("".join(format_exception(error)))
-        trace.places = ", after ".join(map(_places, _led_to(error)))
+        trace.places = places(error)
         return trace
+
+
+def places(error: BaseException) -> str:
+    """Tell types and places of an exception and of those that led to it: what the log of a process may say of it."""
+    return ", after ".join(map(_places_of_one, _led_to(error)))
 
 
 def _led_to(error: BaseException) -> Iterator[BaseException]:
@@ -42,7 +47,7 @@ def _led_to(error: BaseException) -> Iterator[BaseException]:
         one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
 
 
-def _places(error: BaseException) -> str:
+def _places_of_one(error: BaseException) -> str:
     """Tell the type of an exception, and through which calls it came: file, line and function."""
     codes = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
     calls = [f"{code.co_filename}:{line} {code.co_qualname}" for code, line in codes[-MAX_PLACES:]]

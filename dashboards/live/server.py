@@ -22,6 +22,7 @@ from streams.core.errors import Busy
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import to_records
 from streams.core.policy import Policy, digest
+from streams.core.records import Record
 
 STATIC = Path(__file__).parent / "static"
 KINDS: Mapping[str, str] = {
@@ -111,6 +112,8 @@ class Page:
         The policy in force, for limits.
     now_ms : callable
         The log's clock in ms since 1970.
+    places : callable
+        Tells of an exception where it was, without any value: what may be logged of a defect.
     roles : callable
         Whether each role of this process is ready.
 
@@ -129,18 +132,18 @@ class Page:
         chosen: Policy,
         *,
         now_ms: Callable[[], int],
+        places: Callable[[BaseException], str],
         roles: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
         self.view = View(chosen)
         self._policy = digest(chosen)
         self.port = 0
         self._log, self._settings = log, settings
-        self._now_ms, self._roles = now_ms, roles
+        self._now_ms, self._places, self._roles = now_ms, places, roles
         self._board = Board(self.view)
         self._guard = Guard(settings.token, time.monotonic)
-        self._feed = Feed(
-            log, settings.group, self.view.take, look_back=settings.look_back, now_s=lambda: now_ms() / 1_000
-        )
+        self._feed = Feed(log, settings.group, self._take, look_back=settings.look_back, now_s=lambda: now_ms() / 1_000)
+        self._defects = set[str]()
         self._browsers: set[web.WebSocketResponse] = set()
         self._files = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in KINDS}
 
@@ -284,6 +287,21 @@ class Page:
             self._browsers.discard(browser)
         return browser
 
+    def _take(self, record: Record) -> None:
+        """Fold a record; a defect of ours costs the page this one, and not the roles that run beside it."""
+        try:
+            self.view.take(record)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is ours, and the record would come again
+            self.view.unread += 1
+            self._met("a record was left out", error)
+
+    def _met(self, what: str, error: Exception) -> None:
+        """Log a defect of ours, each once: the next record or the browser that comes back may meet it again."""
+        where = self._places(error)
+        if where not in self._defects:
+            self._defects.add(where)
+            _log.error(what, defect=where)
+
     async def _tell(self, browser: web.WebSocketResponse, looking: "_Looking") -> None:
         """Tell a browser everything once, then what changes."""
         told = _Told()
@@ -298,6 +316,9 @@ class Page:
                 looking.changed.clear()
         except (ConnectionError, TimeoutError):
             await browser.close(code=WSCloseCode.TRY_AGAIN_LATER)
+        except Exception as error:  # noqa: BLE001 - it would stand still, and believe that nothing happens
+            self._met("a browser was let go", error)
+            await browser.close(code=WSCloseCode.INTERNAL_ERROR)
 
     def _news(self, looking: "_Looking", told: "_Told") -> bytes | None:
         """Write what a browser has not been told yet; None if there is nothing and it heard something lately."""

@@ -24,6 +24,7 @@ from streams.core.records import NewRecord
 from streams.core.telemetry import ButtonPressed, Online, Rep
 from streams.core.topics import TELEMETRY
 from streams.engine import Engine, EngineSettings
+from streams.traces import places
 from tests.core.story import CAPABILITIES
 from tests.shell import clinic
 from tests.shell.clinic import NOW_MS, STEADY, TIRING
@@ -70,7 +71,7 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
 async def page_on(
     log: Any, *, is_reading: bool = False, now_ms: Callable[[], int] = lambda: NOW_MS, **fields: Any
 ) -> AsyncIterator[Page]:
-    page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=now_ms)
+    page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=now_ms, places=places)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(page.run(stop))

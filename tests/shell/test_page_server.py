@@ -18,11 +18,14 @@ from aiohttp import (
     WSServerHandshakeError,
 )
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
+from dashboards.live import shown
 from dashboards.live.feed import Listener, Subscription
 from dashboards.live.guard import COOKIE, MAX_ADDRESSES, MAX_FAILURES, Guard
 from dashboards.live.server import HEADERS, STATIC, Page, PageSettings
+from dashboards.live.view import FOLDS
 from spineloop.settings import Settings, WrongSetting
 from streams.core import codec, policy
 from streams.core.controller import Controller
@@ -33,6 +36,7 @@ from streams.core.records import NewRecord, Record, header
 from streams.core.topics import COMMAND, METRIC, TELEMETRY
 from streams.digest import has_any
 from streams.engine import Engine, EngineSettings
+from streams.traces import places
 from tests.shell import clinic
 from tests.shell.clinic import NOW_MS, STEADY, TIRING
 from tests.shell.counts import Counts
@@ -83,10 +87,14 @@ async def log_in(folder: Path) -> AsyncIterator[SqliteLog]:
         yield log
 
 
+def a_page(log: Any, settings: PageSettings) -> Page:
+    return Page(log, settings, policy.DEFAULT, now_ms=lambda: NOW_MS, places=places)
+
+
 @asynccontextmanager
 async def page_on(log: Any, *, is_reading: bool = False, **fields: Any) -> AsyncIterator[Page]:
     """Run a page until the block ends, from when it has read the log to its end, or only listens."""
-    page = Page(log, PageSettings(**({"port": 0} | fields)), policy.DEFAULT, now_ms=lambda: NOW_MS)
+    page = a_page(log, PageSettings(**({"port": 0} | fields)))
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(page.run(stop))
@@ -207,6 +215,50 @@ async def test_nonsense_from_a_browser_changes_nothing(log: SqliteLog) -> None:
         await told.until(lambda: told.detail and told.detail["key"] == KEY)
         await socket.send_json({"look": "letters"})
         await told.until(lambda: told.detail["look"] == "letters")
+
+
+def defect(*_: object) -> bytes:
+    raise KeyError("acme/p1")
+
+
+def said_of_defects(logged: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what was logged of defects, which must not quote what they met."""
+    said = [str(one["defect"]) for one in logged if "defect" in one]
+    assert not any("acme/p1" in one for one in said)
+    return said
+
+
+async def test_a_record_that_meets_a_defect_of_ours_is_counted_and_told_once_and_the_page_goes_on(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FOLDS, METRIC, defect)
+    with capture_logs() as logged:
+        async with page_on(log) as page, browser_at(page) as browser, live(browser) as socket:
+            unread = page.view.counts[METRIC]
+            assert unread > 1
+            assert page.view.unread == unread
+            told = Live(socket)
+            await told.until(lambda: KEY in told.tiles)
+            assert told.messages[0]["figures"]["unread"] == unread
+    (said,) = said_of_defects(logged)
+    assert said.startswith("KeyError at ")
+
+
+async def test_a_browser_that_meets_a_defect_of_ours_is_let_go_and_the_others_hear_on(
+    log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shown, "one_patient", defect)
+    with capture_logs() as logged:
+        async with page_on(log) as page, browser_at(page) as browser, live(browser) as one, live(browser) as other:
+            await one.send_json({"look": "patient", "key": "acme/p1"})
+            async with asyncio.timeout(DEADLINE_S):
+                while (last := await one.receive()).type is WSMsgType.TEXT:
+                    continue
+            assert (last.type, one.close_code) == (WSMsgType.CLOSE, 1011)
+            told = Live(other)
+            await log.append(clinic.whole(clinic.session("acme/north/lumbar-2", STEADY)))
+            await told.until(lambda: "acme/north/lumbar-2" in told.tiles)
+    assert len(said_of_defects(logged)) == 1
 
 
 async def test_a_page_that_ends_says_good_bye_so_that_browsers_come_back_at_once(log: SqliteLog) -> None:
@@ -544,11 +596,11 @@ def test_the_page_asks_nothing_of_other_servers() -> None:
 
 async def test_a_port_that_is_taken_ends_the_page_with_a_reason(log: SqliteLog) -> None:
     async with page_on(log) as page:
-        second = Page(log, PageSettings(port=page.port), policy.DEFAULT, now_ms=lambda: NOW_MS)
+        second = a_page(log, PageSettings(port=page.port))
         with pytest.raises(OSError, match="address already in use"):
             await second.run(asyncio.Event())
 
 
 def test_an_ipv6_address_is_written_in_brackets(log: SqliteLog) -> None:
-    page = Page(log, replace(PageSettings(), host="::1"), policy.DEFAULT, now_ms=lambda: NOW_MS)
+    page = a_page(log, replace(PageSettings(), host="::1"))
     assert page.url.startswith("http://[::1]:")
