@@ -31,6 +31,11 @@ STATE_REQUEST_BYTES = STATE_MAX_BATCH_BYTES + 64 * 1024
 PARTITION_FETCH_BYTES = 4 * 1024 * 1024
 """What a consumer holds of one partition at most, but for a single record batch, which comes whole."""
 
+UNREAD_BYTES = 64 * 1024 * 1024
+"""What a consumer holds of all partitions together: aiokafka keeps a fetch of each that is not handed out yet. Where
+there are more than 64, it is more: `RECORD_BYTES` of each, so that no record has to wait until its partition is asked
+for first."""
+
 FETCH_BYTES = 16 * 1024 * 1024
 """What a consumer fetches in one request at most, of all its partitions."""
 
@@ -125,8 +130,19 @@ def producer(cluster: Cluster, *, batch_bytes: int) -> AIOKafkaProducer:
     )
 
 
-def consumer(cluster: Cluster, group: str | None = None) -> AIOKafkaConsumer:
-    """Return a consumer that commits only what it is told to."""
+def fetch_bytes(partitions: int) -> int:
+    """Return what a consumer may hold of each partition, so that it is not much of all of them.
+
+    Examples
+    --------
+    >>> [fetch_bytes(partitions) // 1024 for partitions in (1, 12, 32, 192)]
+    [4096, 4096, 2048, 1024]
+    """
+    return max(RECORD_BYTES, min(PARTITION_FETCH_BYTES, UNREAD_BYTES // partitions))
+
+
+def consumer(cluster: Cluster, group: str | None = None, *, partitions: int = 1) -> AIOKafkaConsumer:
+    """Return a consumer, of so many partitions at most, that commits only what it is told to."""
     return AIOKafkaConsumer(
         **cluster.access(),
         group_id=group,
@@ -137,7 +153,7 @@ def consumer(cluster: Cluster, group: str | None = None) -> AIOKafkaConsumer:
         heartbeat_interval_ms=cluster.heartbeat_ms,
         rebalance_timeout_ms=cluster.rebalance_timeout_ms,
         max_poll_interval_ms=IDLE_MS,
-        max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes(partitions),
         fetch_max_bytes=FETCH_BYTES,
         fetch_max_wait_ms=max(FETCH_WAIT_MS, cluster.patience_ms),
         fetch_min_bytes=PATIENT_BYTES if cluster.patience_ms else 1,

@@ -209,7 +209,7 @@ class KafkaLog:
     ) -> AsyncIterator[KafkaSubscription]:
         """Join a group on a topic."""
         has_gaps = self._topics[topic].compacted
-        consumer = kafka_clients.consumer(self._cluster, group)
+        consumer = kafka_clients.consumer(self._cluster, group, partitions=self._partitions)
         member = KafkaSubscription(consumer, self._cluster, topic, listener, has_gaps=has_gaps)
         try:
             await member.join()

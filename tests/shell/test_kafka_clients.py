@@ -9,7 +9,7 @@ import pytest
 
 from adaptors import kafka_clients
 from adaptors.delivery import Delivery, Pace
-from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster
+from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, RECORD_BYTES, Cluster
 from adaptors.kafka_log import KafkaLog
 from adaptors.kafka_subscription import KafkaSubscription
 from streams.core.errors import Busy
@@ -90,6 +90,23 @@ async def test_of_a_consumer_that_is_cut_off_nothing_goes_on_when_kafka_comes_ba
         left = asyncio.all_tasks() - before
         _, going_on = await asyncio.wait(left, timeout=60.0) if left else (left, left)
     assert going_on == set()
+
+
+@pytest.mark.parametrize(("partitions", "together_mib"), [(1, 4), (12, 48), (16, 64), (48, 64), (64, 64), (192, 192)])
+async def test_what_a_member_holds_unread_of_all_partitions_is_64_mib_or_the_largest_record_of_each(
+    partitions: int, together_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def join(_: KafkaSubscription) -> None:
+        """Stay outside: there is no Kafka here."""
+
+    monkeypatch.setattr(KafkaSubscription, "join", join)
+    producer, offsets = kafka_clients.producer(CLUSTER, batch_bytes=1), kafka_clients.consumer(CLUSTER)
+    log = KafkaLog(CLUSTER, LOG_TOPICS, partitions, records=producer, states=producer, offsets=offsets)
+    async with log.subscribe(TELEMETRY, "group") as member:
+        of_each = member._consumer._max_partition_fetch_bytes  # noqa: SLF001 - aiokafka does not tell
+    await asyncio.gather(*map(kafka_clients.stop, (producer, offsets)))
+    assert of_each >= RECORD_BYTES
+    assert together_mib - 1 < of_each * partitions / 2**20 <= together_mib
 
 
 async def test_an_append_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow_line(
