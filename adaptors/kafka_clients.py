@@ -17,13 +17,10 @@ from aiokafka.errors import (
 )
 
 from streams.core.errors import BrokenPromise, Busy
-from streams.core.topics import STATE_MAX_BATCH_BYTES
+from streams.core.topics import RECORD_BYTES, STATE_MAX_BATCH_BYTES
 
 PRODUCER_BATCH_BYTES = 256 * 1024
 """Size at which a record batch is closed. A record batch of 1.5 kB reps then holds 170 of them."""
-
-RECORD_BYTES = 1024 * 1024
-"""Largest record batch outside of the state topics, so the largest record: four messages of the largest size."""
 
 STATE_REQUEST_BYTES = STATE_MAX_BATCH_BYTES + 64 * 1024
 """Largest checkpoint and the request around it."""

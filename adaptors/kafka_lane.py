@@ -12,8 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError
 
-from adaptors.kafka_clients import RECORD_BYTES
 from streams.core.records import NewRecord
+from streams.core.topics import RECORD_BYTES
 
 
 class Lot:

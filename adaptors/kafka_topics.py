@@ -13,8 +13,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from adaptors import kafka_clients
-from adaptors.kafka_clients import RECORD_BYTES, STATE_REQUEST_BYTES, Cluster, promises, running, within
-from streams.core.topics import LOG_TOPICS, STATE_COMPACTION_LAG_MS, LogTopic
+from adaptors.kafka_clients import STATE_REQUEST_BYTES, Cluster, promises, running, within
+from streams.core.topics import LOG_TOPICS, RECORD_BYTES, STATE_COMPACTION_LAG_MS, LogTopic
 
 CLIENT_ID = "spineloop-topics"
 

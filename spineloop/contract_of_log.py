@@ -10,7 +10,7 @@ from spineloop.settings import Settings
 from streams.checkpoint import POSITION_KEY
 from streams.core import codec
 from streams.core.codec import KINDS
-from streams.core.dead_letters import PREFIX, dead_letter
+from streams.core.dead_letters import CUT, CUT_BYTES, PREFIX, dead_letter
 from streams.core.records import JSON_TYPE, MSGPACK_TYPE, SPEC_VERSION, Record, cloud_event
 from streams.core.topics import (
     COMMAND,
@@ -211,6 +211,11 @@ def letter_headers_schema() -> Node:
     plain = dead_letter(Record("t", 0, 0, b"", b"", 0), stage="", reason="", detail="", trace="")
     always = [name for name, _ in plain.headers if name.removeprefix(PREFIX) not in {"partition", "offset"}]
     properties: Node = {PREFIX + name: {"type": "string", "description": told} for name, told in _WHY.items()}
+    properties[CUT] = {
+        "type": "string",
+        "description": "Of one that was too large for the log: its bytes in all. Of its key and value the first "
+        f"{CUT_BYTES} are here, and none of its headers.",
+    }
     properties[MQTT_TOPIC] = {"type": "string", "description": "The MQTT topic on which it came, of one from ingest."}
     return {"type": "object", "required": always, "properties": properties}
 
@@ -219,7 +224,7 @@ def _letter() -> Node:
     return {
         "name": "letter",
         "title": "Dead letter",
-        "summary": "What could not be understood: value and headers as they came, and why in headers.",
+        "summary": "What could not be understood: value and headers as they came, or cut, and why in headers.",
         "contentType": "application/octet-stream",
         "headers": letter_headers_schema(),
         "payload": {},

@@ -15,7 +15,7 @@ import msgspec
 from ingest import arrival
 from spineloop import looking
 from streams.core import codec
-from streams.core.dead_letters import PREFIX, REDRIVE_MARK, reason_of
+from streams.core.dead_letters import CUT, PREFIX, REDRIVE_MARK, reason_of
 from streams.core.errors import Malformed
 from streams.core.records import Header, NewRecord, Record, header
 from streams.core.topics import COMMAND, DEAD_LETTER, METRIC, PATIENT, TELEMETRY, parse_mqtt
@@ -32,6 +32,7 @@ CHUNK_LETTERS = 100
 MAX_DETAIL = 300
 """Characters of a detail that are kept for a list; `show` has all of it."""
 
+IS_CUT = "it was too large, and only its beginning was kept; `show` says where it came from"
 QUARANTINED = "quarantined"
 INGEST = "ingest"
 
@@ -62,7 +63,10 @@ def place(text: str) -> Place:
 
 
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter in short; `redriven` says whether it was put back, or whether somebody has begun to."""
+    """A dead letter in short; `redriven` says whether it was put back, or whether somebody has begun to.
+
+    One that `is_cut` was too large: the log has its beginning.
+    """
 
     place: Place
     at_ms: int
@@ -72,6 +76,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     topic: str
     bytes: int
+    is_cut: bool = False
     redriven: Literal["no", "begun", "done"] = "no"
 
 
@@ -87,6 +92,7 @@ def letter_of(record: Record) -> Letter:
         detail=detail[:MAX_DETAIL],
         topic=header(record, arrival.MQTT_TOPIC) or header(record, PREFIX + "topic") or "unknown",
         bytes=len(record.value or b""),
+        is_cut=header(record, CUT) is not None,
     )
 
 
@@ -314,19 +320,21 @@ async def _arrived(log: Readable, begun: Mapping[Place, Begun]) -> set[Place]:
 
 
 def _first_that_stays(found: Letters, wanted: Collection[Place]) -> Mapping[tuple[str, str], Place]:
-    """Look up for each frozen key and stage the first letter that neither went back nor is to go."""
+    """Look up for each frozen key and stage the first letter that could go back, did not, and is not to."""
     first = dict[tuple[str, str], Place]()
     for one, letter in found.by_place.items():
-        if letter.reason == QUARANTINED and letter.redriven != "done" and one not in wanted:
+        if letter.reason == QUARANTINED and letter.redriven != "done" and not letter.is_cut and one not in wanted:
             whose = (letter.key, letter.stage)
             first[whose] = min(one, first.get(whose, one))
     return first
 
 
 def _why_not(letter: Letter, stays: Mapping[tuple[str, str], Place]) -> str | None:
-    """Say why a letter must not go back, if so: it did, or its key is frozen by an earlier one that stays."""
+    """Say why a letter must not go back, if so: it did, was cut, or its key is frozen by an earlier one that stays."""
     if letter.redriven == "done":
         return "it went back already"
+    if letter.is_cut:
+        return IS_CUT
     first = stays.get((letter.key, letter.stage))
     if letter.reason != QUARANTINED or first is None or first > letter.place:
         return None

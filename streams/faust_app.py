@@ -26,7 +26,7 @@ from streams.core.dead_letters import InARow
 from streams.core.errors import BrokenPromise
 from streams.core.records import Header, NewRecord, Record
 from streams.core.stage import Stage
-from streams.core.topics import STATE_COMPACTION_LAG_MS
+from streams.core.topics import RECORD_BYTES, STATE_COMPACTION_LAG_MS
 from streams.engine import QUARANTINE_WINDOW_S, QUARANTINES, EngineSettings
 from streams.partition import SLICE_RECORDS
 from streams.reducer import Reducer
@@ -47,9 +47,8 @@ REBALANCE_S = 30.0
 
 FETCH_BYTES = 4 * 1024 * 1024
 BATCH_BYTES = 256 * 1024
-RECORD_BYTES = 1024 * 1024
-"""Fetched of a partition at once, in a record batch before it is closed, in the largest record: as in the engine.
-Faust's defaults are 1 MiB, 16 KiB and 1 MB."""
+"""Fetched of a partition at once, and in a record batch before it is closed: as in the engine. Faust's defaults are
+1 MiB and 16 KiB."""
 
 _log = logging.getLogger("spineloop.faust")  # a Faust worker configures this, and knows nothing of structlog
 _kept = msgspec.msgpack.Decoder(Kept).decode

@@ -1,13 +1,28 @@
-"""Dead letters: records that could not be understood, kept unchanged, with Kafka Connect's headers that say why."""
+"""Dead letters: records that could not be understood, kept unchanged, with Kafka Connect's headers that say why.
+
+With these a record that is as large as Kafka takes it, or unpacks to more, would be too large for the log, and whoever
+can't put it aside would end at it again and again. Of such a one the beginning is kept, and where the whole stands.
+"""
 
 from collections import Counter
 
+from streams.core.limits import MAX_MESSAGE_BYTES
 from streams.core.records import Header, NewRecord, Record, header
-from streams.core.topics import DEAD_LETTER
+from streams.core.topics import DEAD_LETTER, RECORD_BYTES
 
 PREFIX = "__connect.errors."
 REDRIVE_MARK = "spineloop-redrive-mark"
 """Header of a mark that a letter was put back, `begun` or `done`. It is no letter, and lies behind it under its key."""
+
+CUT = "spineloop-cut"
+"""Header of a letter of which only the beginning was kept: how many bytes key, value and headers had together."""
+
+CUT_BYTES = MAX_MESSAGE_BYTES
+"""How much is kept then of the key and of the value, in bytes: no message of ours is longer."""
+
+FRAME_BYTES = 128
+HEADER_FRAME_BYTES = 10
+"""What a record batch of one record has beside its key, its value and its headers, and beside each header, at most."""
 
 MAX_TRACE_BYTES = 8_192
 """Longest stack trace that is kept, in bytes: the end of it names the defect."""
@@ -19,7 +34,8 @@ def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: 
     Parameters
     ----------
     record : Record or NewRecord
-        What could not be understood; key, value, headers and timestamp are kept.
+        What could not be understood; key, value, headers and timestamp are kept. If that is too large for the log, of
+        key and value the first `CUT_BYTES`, and no header.
     stage : str
         Who could not: `ingest`, `control`, `plan`, `history`, `downlink`.
     reason, detail : str
@@ -45,8 +61,18 @@ def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: 
         told.append((PREFIX + "offset", str(record.offset).encode()))
     if trace:
         told.append((PREFIX + "exception.stacktrace", trace.encode(errors="backslashreplace")[-MAX_TRACE_BYTES:]))
-    kept = tuple(item for item in record.headers if not item[0].startswith(PREFIX))
-    return NewRecord(DEAD_LETTER, record.key, record.value, record.timestamp_ms, kept + tuple(told))
+    kept = (item for item in record.headers if not item[0].startswith(PREFIX) and item[0] != CUT)
+    letter = NewRecord(DEAD_LETTER, record.key, record.value, record.timestamp_ms, (*kept, *told))
+    if _bytes(letter) + FRAME_BYTES + HEADER_FRAME_BYTES * len(letter.headers) <= RECORD_BYTES:
+        return letter
+    told.append((CUT, str(_bytes(record)).encode()))
+    value = None if record.value is None else record.value[:CUT_BYTES]
+    return NewRecord(DEAD_LETTER, record.key[:CUT_BYTES], value, record.timestamp_ms, tuple(told))
+
+
+def _bytes(record: Record | NewRecord) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)  # Kafka's may have no value
+    return len(record.key) + len(record.value or b"") + headers
 
 
 def reason_of(letter: Record | NewRecord) -> str:

@@ -109,6 +109,9 @@ LOG_TOPICS: dict[str, LogTopic] = {
 }
 """Every topic that spineloop creates. All have the same number of partitions, so that keys stay side by side."""
 
+RECORD_BYTES = 1024 * 1024
+"""Largest record batch outside of the state topics, so the largest record: four messages of the largest size."""
+
 STATE_MAX_BATCH_BYTES = 16 * 1024 * 1024
 """Largest checkpoint in bytes: one record batch, hence `max.message.bytes` of the two state topics."""
 

@@ -9,23 +9,24 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
-from adaptors import kafka_log
-from adaptors.kafka_clients import RECORD_BYTES
+from adaptors import kafka_clients, kafka_log
 from adaptors.kafka_log import KafkaLog, open_kafka_log
 from adaptors.kafka_topics import create_topics, describe_topics
 from loadtest.native import Server, free_port
 from loadtest.oracle import retried
+from streams.core.dead_letters import CUT_BYTES, dead_letter
 from streams.core.errors import BrokenPromise, Busy
-from streams.core.records import NewRecord
-from streams.core.topics import CONTROLLER_STATE, LOG_TOPICS, TELEMETRY, LogTopic
+from streams.core.records import NewRecord, header
+from streams.core.topics import CONTROLLER_STATE, DEAD_LETTER, LOG_TOPICS, RECORD_BYTES, TELEMETRY, LogTopic
 from tests.contract.conftest import LIMIT_S, PARTITIONS
 from tests.contract.test_log import AT_MS, Member, everything, numbered, polled, spread, told, values
 
 pytestmark = pytest.mark.broker
 
+MACHINE = b"acme/north/m1"
 PROCESSES = Path("/proc")
 
 SOON_S = 5.0
@@ -144,6 +145,39 @@ async def test_a_record_that_kafka_would_not_take_breaks_a_promise_and_no_other_
             await log.append([NewRecord(TELEMETRY, b"m", bytes(RECORD_BYTES + 1), AT_MS)])
         await log.append([told("m", "after")])
         assert values(await everything(log)) == ["before", "after"]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+async def test_a_record_as_large_as_kafka_takes_and_one_that_is_larger_unpacked_are_dead_letters_like_any_other(
+    kafka_address: str, compression: str | None
+) -> None:
+    async with (
+        patient(kafka_address) as log,
+        kafka_clients.running(
+            AIOKafkaProducer(
+                bootstrap_servers=kafka_address, compression_type=compression, max_request_size=8 * RECORD_BYTES
+            ),
+            LIMIT_S,
+        ) as foreign,
+    ):
+        value = bytes(4 * RECORD_BYTES if compression else RECORD_BYTES - frame_bytes(foreign))
+        await foreign.send_and_wait(TELEMETRY, value, MACHINE)
+        (record,) = await everything(log)
+        assert record.value == value
+        trace = "a defect of ours, with more calls than are kept\n" * 1_000
+        await log.append([dead_letter(record, stage="control", reason="too_large", detail=trace, trace=trace)])
+        (letter,) = await everything(log, DEAD_LETTER)
+    assert (letter.key, letter.value) == (MACHINE, value[:CUT_BYTES])
+    where = tuple(header(letter, f"__connect.errors.{name}") for name in ("topic", "partition", "offset"))
+    assert where == (TELEMETRY, str(record.partition), str(record.offset))
+
+
+def frame_bytes(producer: AIOKafkaProducer) -> int:
+    """Return what a record batch has beside the value of its only record, where that is about as large as may be."""
+    batch = producer.create_batch()
+    batch.append(timestamp=AT_MS, key=MACHINE, value=bytes(RECORD_BYTES), headers=[])
+    batch.close()
+    return int(batch.size()) - RECORD_BYTES
 
 
 async def test_who_brings_more_than_may_wait_is_refused(kafka_address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from streams.core.measure import FLAGS_IN_ORDER, INVALID_IN_ORDER
 from streams.core.outputs import to_records
 from streams.core.planning import Planner
 from streams.core.records import NewRecord, Record
-from streams.core.topics import LOG_TOPICS, METRIC, PATIENT, TELEMETRY, MachineTopic, Stream, parse_mqtt
+from streams.core.topics import LOG_TOPICS, METRIC, PATIENT, RECORD_BYTES, TELEMETRY, MachineTopic, Stream, parse_mqtt
 from tests.contract.messages import MACHINE, any_message
 
 ROOT = Path(__file__).parents[2]
@@ -473,9 +473,10 @@ def test_a_dead_letter_has_the_headers_that_are_published(told: dict[str, Any]) 
     validator, known = Draft7Validator(published), set(published["properties"])
     from_ingest = to_dead_letter(Message("spineloop/v1/A/b/c/rep", b"?"), Malformed("bad_topic", "no"), 5)
     from_stage = dead_letter(Record("t", 1, 2, b"k", b"?", 5), stage="control", reason="r", detail="d", trace="at")
-    for letter in (from_ingest, from_stage):
+    cut = dead_letter(Record("t", 1, 2, b"k", bytes(RECORD_BYTES), 5), stage="control", reason="r", detail="d")
+    for letter in (from_ingest, from_stage, cut):
         validator.validate(headers(letter))
-    assert headers(from_ingest).keys() | headers(from_stage).keys() == known
+    assert headers(from_ingest).keys() | headers(from_stage).keys() | headers(cut).keys() == known
     assert MQTT_TOPIC in headers(from_ingest)
 
 

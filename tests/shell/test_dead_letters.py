@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from adaptors import kafka_clients
+from adaptors.kafka_clients import Cluster
 from adaptors.sqlite_erasure import rewrite
 from adaptors.sqlite_file import partition_of
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
@@ -22,12 +24,12 @@ from spineloop.redriving import Place, Redriven, redrive
 from streams.checkpoint import State
 from streams.core import codec
 from streams.core.commands import Command
-from streams.core.dead_letters import dead_letter
+from streams.core.dead_letters import CUT, CUT_BYTES, dead_letter
 from streams.core.erasure import Erasure
 from streams.core.errors import Busy, Malformed
 from streams.core.records import NewRecord, Record, header
 from streams.core.telemetry import Heartbeat
-from streams.core.topics import COMMAND, CONTROLLER_STATE, DEAD_LETTER, METRIC, PATIENT, TELEMETRY
+from streams.core.topics import COMMAND, CONTROLLER_STATE, DEAD_LETTER, METRIC, PATIENT, RECORD_BYTES, TELEMETRY
 from streams.engine import Engine, EngineSettings
 from streams.forgetting import Forgetting
 from streams.reducer import REDRIVE, REDRIVEN
@@ -241,6 +243,52 @@ async def test_a_command_that_history_put_aside_goes_back_to_the_commands(log: B
     (place,) = await put(log, dead_letter(record, stage="history", reason="bad_point", detail=""))
     assert (await back(log, [place])).done == (place,)
     assert [one.value for one in await everything(log, COMMAND)] == [codec.encode(command)]
+
+
+# --- what is too large ------------------------------------------------------------------------------------------------
+
+
+def large(key: bytes = b"k", value: bytes | None = b"v", headers: Sequence[tuple[str, Any]] = ()) -> Record:
+    return Record(TELEMETRY, 3, 17, key, value, NOW_MS, tuple(headers))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        large(value=bytes(RECORD_BYTES - 12_000)),
+        large(value=bytes(RECORD_BYTES)),
+        large(value=bytes(5 * RECORD_BYTES)),
+        large(key=bytes(2 * RECORD_BYTES), value=bytes(2 * RECORD_BYTES)),
+        large(value=None, headers=[("h", bytes(2 * RECORD_BYTES))]),
+        large(headers=[("", None)] * 500_000),
+        large(headers=[("ü" * 600_000, b"")]),
+    ],
+)
+async def test_whatever_a_record_holds_kafka_takes_its_letter_and_that_says_where_it_was(record: Record) -> None:
+    letter = dead_letter(record, stage="control", reason="too_large", detail="ü" * 3_000, trace="ü" * 20_000)
+    batch = kafka_clients.producer(Cluster(bootstrap="hand:1", client_id="test"), batch_bytes=1).create_batch()
+    batch.append(timestamp=NOW_MS, key=letter.key, value=letter.value, headers=list(letter.headers))
+    batch.close()
+    assert batch.size() <= RECORD_BYTES
+    assert (letter.key, letter.value) == (record.key[:CUT_BYTES], None if record.value is None else letter.value)
+    assert [header(letter, f"__connect.errors.{name}") for name in ("partition", "offset")] == ["3", "17"]
+
+
+def test_a_letter_is_cut_only_if_its_record_is_too_large_and_says_how_large_it_was() -> None:
+    headers = (("ce_id", b"x"), (CUT, b"said by somebody else"))
+    whole = dead_letter(large(value=bytes(RECORD_BYTES - 2_000), headers=headers), stage="s", reason="r", detail="d")
+    assert (len(whole.value or b""), header(whole, "ce_id"), header(whole, CUT)) == (RECORD_BYTES - 2_000, "x", None)
+    cut = dead_letter(large(value=bytes(RECORD_BYTES), headers=headers), stage="s", reason="r", detail="d")
+    assert (len(cut.value or b""), header(cut, "ce_id"), header(cut, CUT)) == (CUT_BYTES, None, f"{RECORD_BYTES + 41}")
+
+
+async def test_a_letter_that_was_cut_stays_and_keeps_no_other_of_its_key_back(log: Brittle) -> None:
+    beat = heartbeat(1)
+    before = Record(TELEMETRY, 0, 5, MACHINE.encode(), beat + b" " * RECORD_BYTES, NOW_MS)
+    cut = dead_letter(before, stage="control", reason="quarantined", detail="a defect")
+    first, second = await put(log, cut, heard(6, "quarantined"))
+    assert await back(log, [first]) == Redriven((), {first: redriving.IS_CUT})
+    assert await back(log, [second]) == Redriven((second,), {})
 
 
 # --- a key that was frozen --------------------------------------------------------------------------------------------

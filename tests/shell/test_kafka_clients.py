@@ -9,12 +9,12 @@ import pytest
 
 from adaptors import kafka_clients
 from adaptors.delivery import Delivery, Pace
-from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, RECORD_BYTES, Cluster
+from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster
 from adaptors.kafka_log import KafkaLog
 from adaptors.kafka_subscription import KafkaSubscription
 from streams.core.errors import Busy
 from streams.core.records import NewRecord, Record
-from streams.core.topics import LOG_TOPICS, TELEMETRY
+from streams.core.topics import LOG_TOPICS, RECORD_BYTES, TELEMETRY
 from tests.shell.counts import Counts
 from tests.shell.hand_kafka import BATCH_RECORDS, TOPIC, HandKafka
 
