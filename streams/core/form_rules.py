@@ -97,7 +97,7 @@ def tempo_or_bounce(situation: Situation, policy: Policy) -> Match | None:
     """9: two consecutive hasty reps give a cue; two more take `form_cut_pct` off the load, once a set.
 
     Hasty is a bounce, or a phase below `tempo_fast_fraction` of its prescribed time; with intent max only the eccentric
-    is asked. Such a rep is flagged `bounce` or `tempo_fast`.
+    is asked. Such a rep is flagged.
     """
 
     def is_hasty(rep: RepNote) -> tuple[Evidence, ...]:

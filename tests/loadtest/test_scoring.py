@@ -28,9 +28,11 @@ def row(rows: Sequence[Row], what: str) -> Row:
     return found
 
 
-def broken(change: Callable[[int, Measured], Measured]) -> Callable[[Sequence[Rep]], list[Measured]]:
+def broken(change: Callable[[int, Measured], Measured]) -> Callable[[Sequence[Rep], float], list[Measured]]:
     """Measure as the product does, and change what it says of a rep; the number in its set is given."""
-    return lambda reps: [change(rep.rep_number, one) for rep, one in zip(reps, measure(reps), strict=True)]
+    return lambda reps, fraction: [
+        change(rep.rep_number, one) for rep, one in zip(reps, measure(reps, fraction), strict=True)
+    ]
 
 
 def scaled(name: str, factor: float) -> Callable[[int, Measured], Measured]:
