@@ -243,7 +243,7 @@ def symptom(turn: Turn, heard: Heard, message: SymptomReported) -> None:
     What was felt on another day is no pain of today: it goes to the patient's diary, and no rule sees it. What is told
     of a session that is over, or of someone who does not train here now, goes there too. A symptom is dangerous
     whenever it was felt. A session that waits for its start gets another plan: the one that it has knows no such pain,
-    and holds no load either. Its machine may have taken that plan's up; what rule 2 took off it, the next would restore.
+    and holds no load either: what rule 2 took off one that was taken up, the next plan would put back.
     """
     told = message
     if message.felt != "now" or is_of_another(turn, message):

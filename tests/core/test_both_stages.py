@@ -141,16 +141,16 @@ def waiting_room(clinic: Clinic, pain: int, *, is_taken_up: bool) -> float:
     if is_taken_up:
         clinic.says(CommandApplied, command_id=clinic.commands[-1].command_id, load_N=held.load_N)
     heard = len(clinic.commands)
-    tell = [
-        lambda: clinic.says(SymptomReported, session="w1", pain_nrs=pain),
-        lambda: clinic.says(SessionStarted, **told, prescription=held, pain_nrs=pain),
-        lambda: clinic.says(SetStarted, session="w1", set_number=1, load_N=held.load_N),
-    ]
-    for said in tell:
-        said()
+    for kind in (SymptomReported, SessionStarted, SetStarted):
+        fields: dict[Any, dict[str, Any]] = {
+            SymptomReported: {"session": "w1", "pain_nrs": pain},
+            SessionStarted: told | {"prescription": held, "pain_nrs": pain},
+            SetStarted: {"session": "w1", "set_number": 1, "load_N": held.load_N},
+        }
+        clinic.says(kind, **fields[kind])
         for command in clinic.commands[heard:]:
-            loads = {one.quantity: one.new for one in command.changes}
-            held = command.prescription or replace(held, load_N=loads.get("load_N", held.load_N))
+            loads_N = [one.new for one in command.changes if one.quantity == "load_N"]
+            held = command.prescription or replace(held, load_N=min([held.load_N, *loads_N]))
             clinic.says(CommandApplied, command_id=command.command_id, load_N=held.load_N)
         heard = len(clinic.commands)
     return held.load_N
@@ -170,14 +170,14 @@ def test_strong_pain_ends_the_exercise_and_lowers_the_next_session_also_where_th
 ) -> None:
     clinic = Clinic()
     told: dict[str, Any] = {"patient": PATIENT, "exercise": "lumbar_extension", "intent": "max", "settings": "h1"}
-    start = clinic.machine.say(SessionStarted, session="g", **told, prescription=PRESCRIPTION, pain_nrs=0)
+    start: Any = clinic.machine.say(SessionStarted, session="g", **told, prescription=PRESCRIPTION, pain_nrs=0)
     if not is_lost:
         clinic.hear(start)
     clinic.says(SetStarted, session="g", set_number=1, load_N=300.0)
     for number in (1, 2, 3, 4):
         clinic.now_ms += 2_000
         clinic.hear(clinic.machine.rep(number, session="g"))
-    hurts = clinic.machine.say(SymptomReported, session="g", pain_nrs=8)
+    hurts: Any = clinic.machine.say(SymptomReported, session="g", pain_nrs=8)
     for message in ([hurts, start] if pain_first else [start, hurts]) if is_lost else [hurts]:
         clinic.hear(message)
     assert [one.action for one in clinic.commands if one.action != "resend"][-1] == "end_exercise"

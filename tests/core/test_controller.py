@@ -653,7 +653,7 @@ def of_two_sets(**of_second: Any) -> SessionSummarised:
     told += [machine.say(SetStarted, session="s1", set_number=2, load_N=300.0)]
     told += [machine.rep(n, set_number=2, **of_second) for n in range(1, 6)]
     told += [machine.say(SetEnded, session="s1", set_number=2, reps_done=5), machine.say(SessionEnded, session="s1")]
-    (session,) = metrics(run(records(told))[1], SessionSummarised)
+    session: SessionSummarised = metrics(run(records(told))[1], SessionSummarised)[0]
     return session
 
 
