@@ -12,7 +12,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from adaptors import kafka_clients
 from adaptors.kafka_clients import Cluster, promises, within
 from streams.core.errors import Busy
-from streams.core.records import Record
+from streams.core.records import Header, Record
 
 POLL_GRACE_S = 1.0
 """How much later than it should a poll of aiokafka's may end, in s; only a rebalance makes it late."""
@@ -33,9 +33,22 @@ class Listener(Protocol):
 def as_records(messages: Sequence[Any]) -> list[Record]:
     """Turn aiokafka's records into ours."""
     return [
-        Record(each.topic, each.partition, each.offset, each.key or b"", each.value, each.timestamp, each.headers)
+        Record(
+            each.topic,
+            each.partition,
+            each.offset,
+            each.key or b"",
+            each.value,
+            each.timestamp,
+            _with_values(each.headers),
+        )
         for each in messages
     ]
+
+
+def _with_values(headers: Sequence[tuple[str, bytes | None]]) -> tuple[Header, ...]:
+    """Give a header that has no value, as Kafka allows and none of ours is, an empty one."""
+    return tuple((name, value or b"") for name, value in headers)
 
 
 class KafkaSubscription(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types

@@ -145,7 +145,7 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
     PainReported(**_RESULT, id=f"{MACHINE}/boot-7/0", patient=PATIENT, felt="next_morning", pain_nrs=2),
     TroubleArose(
         **_RESULT, id=f"{MACHINE}/boot-7/9/pain_reduce/trouble", patient=PATIENT, session=SESSION, rule="pain_reduce",
-        exercise="seated_row",
+        exercise="seated_row", settings="seat-3", intent="paced", side="both", left=_PRESCRIPTION,
     ),
     OperatorAsked(machine=MACHINE, id="5f0c1d2e" * 4, by="Kim", reason="patient feels dizzy", action="stop"),
     PlanMade(boot_id="boot-7", command=_COMMAND, known=Known(origin="planner", now_ms=_AT_MS, boot_id="boot-7")),

@@ -18,6 +18,7 @@ from streams.core.patient_state import (
     Series,
     beside,
     find_plan,
+    find_series,
     overlap,
     put_plan,
     put_series,
@@ -131,7 +132,7 @@ def pain_reported(state: PatientState, fact: PainReported, now_ms: int, policy: 
     if fact.pain_nrs is None:
         return state
     if fact.session is not None and fact.felt == "now" and fact.pain_nrs > policy.pain_stop:
-        for exercise in {plan.exercise for plan in state.plans if _has_seen(plan, fact.session)}:
+        for exercise in {fact.exercise} | {plan.exercise for plan in state.plans if _has_seen(plan, fact.session)}:
             state = owing_a_cut(state, exercise, fact.session)
     book = diary.with_pain(state.diary, fact.pain_nrs, now_ms, is_morning=fact.felt == "next_morning")
     state = replace(state, diary=book)
@@ -144,14 +145,28 @@ def _has_seen(plan: Plan, session: str | None) -> bool:
 
 
 def trouble_arose(state: PatientState, fact: TroubleArose) -> PatientState:
-    """Know of trouble before its session is summed up: nothing rises (S7), and rule 1 is owed its cut."""
-    state = after_trouble(state, fact.at_ms)
+    """Know of trouble before its session is summed up: nothing rises (S7), and rule 1 is owed its cut.
+
+    Whoever goes on at another machine goes on with what decreases have left.
+    """
+    state = _eased_to_what_is_left(after_trouble(state, fact.at_ms), fact)
     if fact.rule != "pain_stop" or fact.exercise is None:
         return state
     return owing_a_cut(state, fact.exercise, fact.session)
 
 
-def owing_a_cut(state: PatientState, exercise: str, session: str) -> PatientState:
+def _eased_to_what_is_left(state: PatientState, fact: TroubleArose) -> PatientState:
+    left, plan = fact.left, find_plan(state, fact.exercise or "", fact.side)
+    series = None if plan is None or fact.settings is None else find_series(plan, fact.settings, fact.intent)
+    if left is None or plan is None or series is None:
+        return state
+    settled = replace(series.settled, load_N=min(series.settled.load_N, left.load_N))
+    eased = replace(series, settled=with_window(settled, overlap(window_of(settled), window_of(left))))
+    others = tuple(eased if one is series else one for one in plan.series)
+    return replace(state, plans=tuple(replace(plan, series=others) if one is plan else one for one in state.plans))
+
+
+def owing_a_cut(state: PatientState, exercise: str | None, session: str) -> PatientState:
     """Ask every setting and side of an exercise for the cut of rule 1, once: the back hurts, not the seat."""
     plans = tuple(
         replace(plan, pain_session=session) if plan.exercise == exercise and not plan.series else plan

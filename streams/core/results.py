@@ -223,7 +223,7 @@ class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
     """A pain of 0-10, or a symptom, outside the running session.
 
     It was felt on the morning after a session, on a day of the diary, or now by someone whose session is over:
-    `session`, if that is known.
+    `session`, if that is known, and the `exercise` of the machine where it is told.
     """
 
     patient: str
@@ -231,18 +231,24 @@ class PainReported(_Result, frozen=True, kw_only=True, tag="pain_reported"):
     pain_nrs: int | None
     symptom: Symptom = "none"
     session: str | None = None
+    exercise: str | None = None
 
 
 class TroubleArose(_Result, frozen=True, kw_only=True, tag="trouble_arose"):
     """A safety rule acted on a patient, or a set decides nothing: no progress follows.
 
-    The session's summary will say so too, but it may be long in coming.
+    The session's summary will say so too, but it may be long in coming. `left` is what decreases have left of the
+    session's prescription until then, whether its machine has taken the last of them up or not.
     """
 
     patient: str
     session: str
     rule: str
     exercise: str | None = None
+    side: Side = "both"
+    intent: Intent = "unknown"
+    settings: str | None = None
+    left: Prescription | None = None
 
 
 PatientFact = PlanRequested | PatientScreened | PlanEdited | PainReported | TroubleArose | SessionSummarised

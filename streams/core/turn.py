@@ -19,7 +19,7 @@ from streams.core.session import MAX_PENDING, MachineState, Pending, SessionStat
 from streams.core.session_rules import SESSION_RULES
 from streams.core.sets import MAX_FIRED, SetState
 from streams.core.situation import LinkLoss, Situation, two_reps
-from streams.core.telemetry import Event, Ordered, Screened, Screening
+from streams.core.telemetry import Event, Ordered, Prescription, Screened, Screening
 
 PLANNED = 7
 AFTER_LOSS = 6
@@ -296,8 +296,25 @@ class Turn:
                     session=session.id,
                     rule=rule,
                     exercise=session.exercise,
+                    side=session.side,
+                    intent=session.intent,
+                    settings=session.settings,
+                    left=self._left(session),
                 )
             )
+
+    def _left(self, session: SessionState) -> Prescription | None:
+        """Return what decreases have left of a session's prescription, those included that are on their way."""
+        if not session.started or session.load_N is None or session.prescription is None:
+            return None
+        left = replace(session.prescription, load_N=min(session.load_N, session.prescription.load_N))
+        sent = [one for one in self._on_their_way() if one.rule != "rom_limit"]  # a limit is for the session alone
+        for change in (change for command in sent for change in command.changes):
+            old = getattr(left, change.quantity)
+            if change.quantity in {"load_N", "window_lo", "window_hi"} and old is not None:
+                nearer = max if change.quantity == "window_lo" else min
+                left = replace(left, **{change.quantity: nearer(old, change.new)})
+        return left
 
     def refused(self, verdict: Refused) -> None:
         """Tell that the envelope has refused a command, and why."""

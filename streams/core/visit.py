@@ -307,6 +307,7 @@ def diary(turn: Turn, heard: Heard, message: SymptomReported, *, is_late: bool =
             pain_nrs=message.pain_nrs,
             symptom=message.symptom,
             session=_which(turn, message, patient),
+            exercise=None if turn.state.capabilities is None else turn.state.capabilities.exercise,
         )
     )
 

@@ -9,6 +9,7 @@ from streams.core.diary import DAY_MS, MAX_VISITS
 from streams.core.results import PainReported, TroubleArose
 from streams.core.telemetry import (
     ButtonPressed,
+    ClinicianEdited,
     CommandApplied,
     CommandExpired,
     CommandRejected,
@@ -144,6 +145,42 @@ def test_the_day_after_pain_another_machine_starts_a_fifth_lower_though_nobody_h
     gym.hurts(8, session="s9")  # and the power is gone
     gym.now_ms += DAY_MS
     gym.goes_to_another_machine()
+    gym.says(SessionRequested, session="s10", **SESSION)
+    assert (gym.commands[-1].rule, load_of(gym.commands[-1])) == ("pain_stop", 240.0)
+
+
+@pytest.mark.parametrize("is_taken_up", [True, False])
+def test_the_day_after_pain_another_machine_starts_with_what_was_left_though_nobody_has_summed_up_the_session(
+    is_taken_up: bool,
+) -> None:
+    gym = Watched()
+    gym.train()
+    gym.starts("s9")
+    gym.does_a_set("s9")
+    gym.hurts(4, session="s9")  # rule 2 takes a tenth off, and then the power is gone
+    (easing,) = [one for one in gym.commands if one.rule == "pain_reduce"]
+    if is_taken_up:
+        gym.says(CommandApplied, command_id=easing.command_id, load_N=270.0)
+    gym.now_ms += DAY_MS
+    gym.goes_to_another_machine()
+    gym.says(SessionRequested, session="s10", **SESSION)
+    prescription = gym.commands[-1].prescription
+    assert prescription is not None
+    window = {one.quantity: one.new for one in easing.changes if one.quantity.startswith("window")}
+    assert (prescription.load_N, {name: getattr(prescription, name) for name in window}) == (270.0, window)
+
+
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_strong_pain_after_a_session_asks_for_its_cut_also_if_a_clinician_has_edited_since(is_edited: bool) -> None:
+    gym = Watched()
+    gym.starts("s9")
+    gym.does_a_set("s9")
+    gym.says(SessionEnded, session="s9")
+    if is_edited:
+        edited: dict[str, Any] = {"patient": PATIENT, "exercise": "lumbar_extension", "by": "physio-1"}
+        gym.says(ClinicianEdited, **edited, prescription=PRESCRIPTION)
+    gym.hurts(8, session="s9")
+    gym.now_ms += DAY_MS
     gym.says(SessionRequested, session="s10", **SESSION)
     assert (gym.commands[-1].rule, load_of(gym.commands[-1])) == ("pain_stop", 240.0)
 

@@ -6,14 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from aiokafka import ConsumerRecord
 
 from adaptors import kafka_clients
 from adaptors.delivery import Delivery, Pace
 from adaptors.kafka_clients import PRODUCER_BATCH_BYTES, Cluster
 from adaptors.kafka_log import KafkaLog
-from adaptors.kafka_subscription import KafkaSubscription
+from adaptors.kafka_subscription import KafkaSubscription, as_records
 from streams.core.errors import Busy
-from streams.core.records import NewRecord, Record
+from streams.core.records import NewRecord, Record, header
 from streams.core.topics import LOG_TOPICS, RECORD_BYTES, TELEMETRY
 from tests.shell.counts import Counts
 from tests.shell.hand_kafka import BATCH_RECORDS, TOPIC, HandKafka
@@ -129,3 +130,9 @@ async def test_an_append_of_megabytes_has_the_time_that_its_bytes_take_on_a_slow
     await log.append([NewRecord(TELEMETRY, b"m", bytes(100_000), 1) for _ in range(20)])
     await asyncio.gather(*map(kafka_clients.stop, (producer, offsets)))
     assert sum(sent) == 20
+
+
+def test_a_header_without_a_value_which_kafka_allows_is_an_empty_one() -> None:
+    told = ConsumerRecord("t", 0, 7, 1_000, 0, b"k", b"v", None, 1, 1, (("ce_id", None), ("traceparent", b"00-1")))
+    (record,) = as_records([told])
+    assert (record.offset, header(record, "ce_id"), header(record, "traceparent")) == (7, "", "00-1")
