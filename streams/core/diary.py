@@ -17,9 +17,6 @@ WEEK_DAYS = 7
 MAX_ENTRIES = 42
 """Two weeks, one value a day and one on the morning after a session, or two where UTC's midnight is in the morning."""
 
-MAX_VISITS = 8
-"""Sessions whose pain before is remembered; one more makes one of the two oldest."""
-
 MORNING_MS = 36 * 3_600_000
 """How long after a session a morning is the one after it, in ms [default]: from an early session to a late riser."""
 
@@ -28,6 +25,12 @@ VALID_MS = 2 * WEEK_DAYS * DAY_MS
 
 MIN_DAYS = 3
 """Days with an entry that make the mean of a week [default]."""
+
+KEPT_MS = VALID_MS + MORNING_MS
+"""How long a visit is kept, in ms: no morning that still asks for a cut is the one after an older one."""
+
+MAX_VISITS = KEPT_MS // DAY_MS + 2 + MAX_ENTRIES
+"""Visits at most: one on each of the days that are kept, and one more for each morning between two of a day."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -40,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Visit(msgspec.Struct, frozen=True, array_like=True):
-    """When a session began, in ms, and the pain before it, None where nobody knows."""
+    """When the last of a day's sessions began, in ms, and the least pain before one, None where nobody knows."""
 
     at_ms: int
     before: int | None
@@ -85,15 +88,30 @@ def with_pain(diary: Diary, pain: int, now_ms: int, *, is_morning: bool) -> Diar
 
 
 def with_visit(diary: Diary, pain_start: int | None, now_ms: int) -> Diary:
-    """Note a session with the pain at its start; if it was not asked, the last one of the diary stands for it."""
+    """Note a session with the pain at its start; if it was not asked, the last one of the diary stands for it.
+
+    The sessions of a day are one visit. Nothing else is made one: a pain of long ago is not that before a later day.
+    """
     known = [one.pain for one in diary.entries if 0 <= now_ms - one.at_ms <= WEEK_DAYS * DAY_MS]
     before = pain_start if pain_start is not None else known[-1] if known else None
-    visits = (*diary.visits, Visit(now_ms, before))
-    return replace(diary, visits=(_both(*visits[:2]), *visits[2:]) if len(visits) > MAX_VISITS else visits)
+    told = sorted((*diary.visits, Visit(now_ms, before)), key=lambda one: one.at_ms)
+    visits: list[Visit] = []
+    for one in told:
+        if visits and _is_one_visit(diary, visits[-1], one):
+            visits[-1] = _both(visits[-1], one)
+        elif told[-1].at_ms - one.at_ms <= KEPT_MS:
+            visits.append(one)
+    return replace(diary, visits=tuple(visits))
+
+
+def _is_one_visit(diary: Diary, one: Visit, other: Visit) -> bool:
+    """Tell whether two visits are of one day, and no morning is after the one and before the other."""
+    mornings = (entry.at_ms for entry in diary.entries if entry.is_morning)
+    return one.at_ms // DAY_MS == other.at_ms // DAY_MS and not any(one.at_ms <= at < other.at_ms for at in mornings)
 
 
 def _both(one: Visit, other: Visit) -> Visit:
-    """Make one visit of two, at the time of the later one and with the least pain before: none is forgotten."""
+    """Make one visit of two of a day, at the time of the later one and with the least pain before."""
     least = min((pain for pain in (one.before, other.before) if pain is not None), default=None)
     return Visit(max(one.at_ms, other.at_ms), least)
 

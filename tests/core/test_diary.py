@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.core import diary
-from streams.core.diary import DAY_MS, MAX_ENTRIES, MAX_VISITS, Diary
+from streams.core.diary import DAY_MS, MAX_ENTRIES, MAX_VISITS, Diary, Rise
 from streams.core.policy import DEFAULT
 
 TOLD = st.lists(st.tuples(st.floats(0.0, 60.0), st.integers(0, 10), st.booleans()), max_size=80)
@@ -46,11 +46,28 @@ def test_a_diary_of_two_weeks_is_kept_whole() -> None:
     assert [one.day for one in book.entries] == sorted([*range(9, 30)] * 2)
 
 
-def test_visits_are_bounded() -> None:
+@given(told=st.lists(st.tuples(st.floats(0.0, 60.0), st.booleans()), max_size=200))
+def test_visits_are_bounded(told: list[tuple[float, bool]]) -> None:
     book = Diary()
-    for n in range(100):
-        book = diary.with_visit(book, 1, n * DAY_MS)
-    assert len(book.visits) == MAX_VISITS
+    for days, is_visit in told:
+        at_ms = round(days * DAY_MS)
+        book = diary.with_visit(book, 1, at_ms) if is_visit else diary.with_pain(book, 1, at_ms, is_morning=True)
+    assert len(book.visits) <= MAX_VISITS
+
+
+def test_the_sessions_of_a_day_are_one_visit_and_older_ones_than_a_morning_can_ask_about_are_forgotten() -> None:
+    book = Diary()
+    for day in range(100):
+        for number in range(6):
+            book = diary.with_visit(book, 1 + number, day * DAY_MS + number * 600_000)
+    assert [(one.at_ms // DAY_MS, one.before) for one in book.visits] == [(day, 1) for day in range(84, 100)]
+
+
+def test_a_morning_between_two_sessions_of_a_day_is_that_after_the_first_one_only() -> None:
+    book = diary.with_visit(Diary(), 3, 2 * 3_600_000)
+    book = diary.with_pain(book, 4, 14 * 3_600_000, is_morning=True)
+    book = diary.with_visit(book, 0, 16 * 3_600_000)
+    assert diary.over_night(book, DAY_MS, 0, DEFAULT) == Rise(now=4, before=3)
 
 
 def test_a_pain_of_last_week_does_not_stand_for_the_one_before_a_session() -> None:

@@ -492,6 +492,26 @@ def test_a_session_without_a_plan_does_not_answer_a_bad_morning() -> None:
     assert patient.plan().rule == "pain_next_morning"
 
 
+def test_a_pain_that_rose_once_and_stays_is_answered_once_at_however_many_machines_a_visit_is_spent() -> None:
+    patient = a_patient()
+    circuit = ["lumbar_extension", "row", "press", "pull", "twist", "bend"]
+    for exercise in circuit[1:]:
+        patient.edit(BASE, exercise=exercise, load_cap_N=600.0)
+    rules = []
+    for visit in range(20):
+        pain = min(visit, 1)  # from the second visit on
+        patient.day = 2.0 * visit + 0.4
+        for exercise in circuit:
+            command = patient.plan(exercise=exercise)
+            rules.append(command.rule)
+            done: dict[str, Any] = {"prescription": command.prescription, "pain_start": pain, "last_set_reps": 10}
+            patient.train(load_of(command), exercise=exercise, began_ms=patient.now_ms, **done)
+            patient.day += 0.01
+        patient.day = 2.0 * visit + 1.3
+        patient.hurts(1)
+    assert rules.count("pain_next_morning") == len(circuit)
+
+
 def test_of_two_reports_that_contradict_each_other_the_worse_one_counts() -> None:
     for said in ((6, 0, 0), (0, 6, 0), (0, 0, 6)):
         patient = a_trained_patient()
