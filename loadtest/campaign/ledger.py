@@ -133,14 +133,12 @@ class SessionSeen:
 class SeriesSeen:
     """One exercise, side, setting and intent of a patient: what is in force, and how the sessions went.
 
-    `edited` says that nothing was prescribed since the clinician's last word, which therefore stands, and `is_heavier`
-    that this word raised the load and nobody has trained with it yet.
+    `is_heavier` says that the clinician's last word raised the load and nobody has trained with it yet.
     """
 
     def __init__(self, settled: Values) -> None:
         self.settled = settled
         self.proposed: Values | None = None
-        self.edited = True
         self.is_widening = False
         self.is_heavier = False
         self.week: list[tuple[int, float]] = []
@@ -201,7 +199,7 @@ class PlanSeen:
             series.is_widening = narrow != wanted
             more = self.base.load_N > (series.in_force["load_N"] or 0.0)
             series.is_heavier = series.trained_ms is not None and (series.is_heavier or more)
-            series.settled, series.proposed, series.edited = narrow, None, True
+            series.settled, series.proposed = narrow, None
 
 
 def _within(values: Values, other: Values) -> Values:
@@ -274,7 +272,7 @@ class PatientSeen:
         if plan is None or plan.base is None:
             return
         series = self.series(plan, session.settings, session.intent)
-        if not (series.edited or (plan.edited_ms is not None and plan.edited_ms >= session.began_ms)):
+        if plan.edited_ms is None or plan.edited_ms < session.began_ms:
             _settle(series, session)  # an edit in the meantime stands above what the session shows
         trained_ms = session.began_ms or now_ms  # one that nobody ended may be over weeks later
         if series.trained_ms is not None and trained_ms - series.trained_ms > policy.gap_days[2] * DAY_MS:

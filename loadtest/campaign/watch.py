@@ -206,7 +206,7 @@ class Watch:
             plan = patient.plans.get((session.exercise, session.side))
             if plan is not None and plan.base is not None:
                 series = patient.series(plan, session.settings, session.intent)
-                series.proposed, series.edited = values_of(command.prescription), False
+                series.proposed = values_of(command.prescription)
                 series.week.append((self._hearing.now_ms, command.prescription.load_N))
 
     def _count(

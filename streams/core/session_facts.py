@@ -68,7 +68,10 @@ def summarised(
             paid = series.pain_session or series.paid  # its cut was prescribed, and this session went well
             series = replace(series, pain_session=None, paid=paid)
         is_since = plan.edited_ms is None or (state.troubled_ms or 0) > plan.edited_ms
-        settled = _settled(series, plan.base, fact, in_pain=in_pain, is_since=is_since)
+        if series.edited and _is_older(fact, plan):
+            settled = _eased_to(series, fact) if in_pain and is_since else series
+        else:
+            settled = _settled(series, plan.base, fact, in_pain=in_pain)
         is_whole = _is_whole(fact.prescription, plan.base, settled)
         series = _trained(settled, past_session(fact, fired, is_whole=is_whole), fact, now_ms, policy)
         if is_accepted(fact, in_trouble=in_trouble):
@@ -112,15 +115,17 @@ def _is_clean(fact: SessionSummarised, troubled_ms: int | None, *, in_trouble: b
     return is_accepted(fact, in_trouble=in_trouble) and fact.pain_max is not None and is_later
 
 
-def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_pain: bool, is_since: bool) -> Series:
+def _is_older(fact: SessionSummarised, plan: Plan) -> bool:
+    """Tell whether a session began before the clinician's last edit, or nobody knows when."""
+    return plan.edited_ms is None or fact.began_ms is None or fact.began_ms <= plan.edited_ms
+
+
+def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_pain: bool) -> Series:
     """Settle what was proposed: never more than prescribed, never more than the session shows.
 
     A proposal that the session does not name may never have come to the machine: what it eased stays eased, what it
-    asked for more is not taken up (S20); and not after pain either (S7). A clinician's edit during the session stands,
-    unless there was trouble after it: then no more load is settled than the session ended with.
+    asked for more is not taken up (S20); and not after pain either (S7).
     """
-    if series.edited:  # the session began before the edit took effect
-        return _eased_to(series, fact) if in_pain and is_since else series
     before, asked, told = series.settled, series.proposed or series.settled, fact.prescription
     shown = None if told is None else window_of(told)
     is_narrower = overlap(window_of(asked), shown) != window_of(asked)  # the way to a wider range is not gone on (S6)
@@ -150,6 +155,7 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
 
 
 def _eased_to(series: Series, fact: SessionSummarised) -> Series:
+    """Ease what a clinician edited during a session to what it ended with: there was trouble after the edit."""
     shown = None if fact.prescription is None else window_of(fact.prescription)
     load_N = series.settled.load_N if fact.load_N is None else min(series.settled.load_N, fact.load_N)
     settled = replace(series.settled, load_N=on_grid(load_N, None, None))

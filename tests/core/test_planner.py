@@ -330,6 +330,24 @@ def test_a_session_that_ran_when_the_clinician_edited_does_not_undo_the_edit() -
     assert load_of(patient.plan()) == 440.0
 
 
+def test_a_session_that_began_after_an_edit_is_settled_without_a_plan_too() -> None:
+    patient = a_trained_patient()
+    patient.edit(BASE)
+    patient.day += 2
+    patient.train(380.0, rules_fired={"rom_shortfall": 2}, began_ms=patient.now_ms)
+    patient.day += 2
+    assert (patient.plan().rule, load_of(patient.plan())) == ("keep", 380.0)
+
+
+def test_a_session_that_began_before_an_edit_and_is_summed_up_after_it_does_not_undo_the_edit() -> None:
+    patient = a_trained_patient()
+    began_ms = patient.now_ms
+    patient.day += 0.1
+    patient.edit(replace(BASE, load_N=440.0))
+    patient.train(400.0, began_ms=began_ms)
+    assert load_of(patient.plan()) == 440.0
+
+
 def test_what_a_clinician_raised_is_trained_twice_before_it_rises_further() -> None:
     patient = a_trained_patient()
     patient.edit(replace(BASE, load_N=440.0))
