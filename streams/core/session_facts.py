@@ -66,6 +66,7 @@ def summarised(
         is_prescribed = series.proposed is not None and series.pain_session == series.paying  # not before the pain
         if "pain_stop" not in fired and is_prescribed:
             paid = series.pain_session or series.paid  # its cut was prescribed, and this session went well
+            plan = plan if series.pain_session is None else replace(plan, pain_session=None)
             series = replace(series, pain_session=None, paid=paid)
         is_since = plan.edited_ms is None or (state.troubled_ms or 0) > plan.edited_ms
         if series.edited and _is_older(fact, plan):

@@ -435,6 +435,16 @@ def test_pain_in_one_seat_lowers_a_seat_that_was_never_used() -> None:
     assert (patient.plan(settings="seat-6").rule, load_of(patient.plan(settings="seat-6"))) == ("pain_stop", 320.0)
 
 
+def test_a_cut_after_pain_that_was_paid_is_not_owed_again_by_a_seat_that_is_opened_after_the_next_pain() -> None:
+    patient = a_patient()
+    patient.state = patient_facts.owing_a_cut(patient.state, "lumbar_extension", "first")
+    assert load_of(patient.comes(2)) == 320.0  # the first pain is paid
+    patient.train(320.0, **PAIN_STOP)
+    assert load_of(patient.comes(2)) == 255.0  # and the second
+    command = patient.plan(settings="seat-5")
+    assert (command.rule, load_of(command)) == ("keep", 255.0)
+
+
 def test_rounding_never_raises_a_load() -> None:
     patient = a_patient()
     patient.train(399.9996)
