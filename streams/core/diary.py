@@ -139,12 +139,17 @@ def over_night(diary: Diary, now_ms: int, since_ms: int, policy: Policy) -> Rise
     return max(rises, key=lambda one: one.now - one.before, default=None)
 
 
-def over_weeks(diary: Diary, now_ms: int, policy: Policy) -> Rise | None:
-    """Return the means of the last 7 days and of the 7 before, if the pain rose from week to week."""
+def over_weeks(diary: Diary, now_ms: int, policy: Policy, since_ms: int = 0) -> Rise | None:
+    """Return the means of the last 7 days and of the 7 before, if the pain rose from week to week.
+
+    What was told later than `since_ms` must have risen by as much, too.
+    """
     today = now_ms // DAY_MS
-    now = _mean(diary.entries, range(today - WEEK_DAYS + 1, today + 1))
+    last_days = range(today - WEEK_DAYS + 1, today + 1)
+    now = _mean(diary.entries, last_days)
+    later = _mean((one for one in diary.entries if one.at_ms > since_ms), last_days)
     before = _mean(diary.entries, range(today - 2 * WEEK_DAYS + 1, today - WEEK_DAYS + 1))
-    if now is None or before is None or round(now - before, 6) < policy.week_rise:
+    if now is None or later is None or before is None or round(min(now, later) - before, 6) < policy.week_rise:
         return None
     return Rise(round(now, 6), round(before, 6))
 

@@ -25,13 +25,14 @@ def pain_next_morning(situation: PlanSituation, policy: Policy) -> Match | None:
     """3: pain that rose since the last session takes 10 % off the load and one set, but not the last one, once.
 
     It rose by `morning_rise` from before a session to the morning after it, or its mean of 7 days by `week_rise` over
-    that of the 7 before. A clinician's prescription since then has taken the pain into account.
+    that of the 7 before. A clinician's prescription has taken the pain into account that was told until then.
     """
     book, now_ms = situation.patient.diary, situation.now_ms
-    since_ms = max(situation.series.eased_ms or 0, situation.plan.edited_ms or 0)
-    night = diary.over_night(book, now_ms, since_ms, policy)
+    eased_ms, edited_ms = situation.series.eased_ms or 0, situation.plan.edited_ms or 0
+    night = diary.over_night(book, now_ms, max(eased_ms, edited_ms), policy)
     # what rose from week to week stays in the mean for 7 days, and is answered once
-    weeks = diary.over_weeks(book, now_ms, policy) if now_ms // DAY_MS - since_ms // DAY_MS >= WEEK_DAYS else None
+    is_answered = now_ms // DAY_MS - eased_ms // DAY_MS < WEEK_DAYS
+    weeks = None if is_answered else diary.over_weeks(book, now_ms, policy, edited_ms)
     told: tuple[Evidence, ...] = ()
     if night is not None:
         told += situation.told(pain_next_morning=night.now, pain_before_session=night.before)

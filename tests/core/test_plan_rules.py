@@ -355,6 +355,25 @@ def test_a_worse_week_is_answered_once_in_7_days() -> None:
     assert pain_next_morning(situation(pain=pain, eased_ms=NOW_MS - 7 * DAY_MS), DEFAULT) is not None
 
 
+@pytest.mark.parametrize(
+    ("now", "edited_days", "holds"),
+    [
+        ([4] * 6 + [2], 5.5, True),
+        ([4] * 6 + [2], 2.5, True),
+        ([4] * 6 + [2], 1.5, False),
+        ([2] * 3 + [6] * 4, 2.5, False),
+        ([3] * 3 + [0] * 4, 2.5, False),
+    ],
+    ids=["since the edit", "on three days since", "on two days since", "before the edit only", "but not the week"],
+)
+def test_after_a_clinicians_edit_a_week_is_worse_by_what_was_told_since(
+    now: list[int], edited_days: float, *, holds: bool
+) -> None:
+    plan = replace(PLAN, edited_ms=NOW_MS - round(edited_days * DAY_MS))
+    match = pain_next_morning(situation(pain=week_by_week([2] * 7, now), plan=plan), DEFAULT)
+    assert (match is not None) == holds
+
+
 TIMED = replace(BASE, tul_s=90.0)
 
 
