@@ -60,9 +60,9 @@ def summarised(
     if is_accepted(fact, in_trouble=in_trouble):
         state = replace(state, records=balance_record.with_session(state.records, machines, fact, now_ms))
     plan = find_plan(state, fact.exercise, fact.side)
-    if plan is not None and plan.base is not None:
+    if plan is not None and (base := plan.base) is not None:
         series = find_series(plan, fact.settings, fact.intent)
-        series = series or open_series(plan, plan.base, fact.settings, fact.intent)
+        series = series or open_series(plan, base, fact.settings, fact.intent)
         is_prescribed = series.proposed is not None and series.pain_session == series.paying  # not before the pain
         if "pain_stop" not in fired and is_prescribed:
             paid = series.pain_session or series.paid  # its cut was prescribed, and this session went well
@@ -72,8 +72,8 @@ def summarised(
         if series.edited and _is_older(fact, plan):
             settled = _eased_to(series, fact) if in_pain and is_since else series
         else:
-            settled = _settled(series, plan.base, fact, in_pain=in_pain)
-        is_whole = _is_whole(fact.prescription, plan.base, settled)
+            settled = _settled(series, base, fact, in_pain=in_pain)
+        is_whole = _is_whole(fact.prescription, base, settled)
         series = _trained(settled, past_session(fact, fired, is_whole=is_whole), fact, now_ms, policy)
         if is_accepted(fact, in_trouble=in_trouble):
             error_pct = muscles.typical_error_pct(machines, fact.exercise, policy.typical_error_pct)
