@@ -214,7 +214,7 @@ def letter_headers_schema() -> Node:
     properties[CUT] = {
         "type": "string",
         "description": "Of one that was too large for the log: its bytes in all. Of its key and value the first "
-        f"{CUT_BYTES} are here, and none of its headers.",
+        f"{CUT_BYTES} are here, and its headers if they fit.",
     }
     properties[MQTT_TOPIC] = {"type": "string", "description": "The MQTT topic on which it came, of one from ingest."}
     return {"type": "object", "required": always, "properties": properties}

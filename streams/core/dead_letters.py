@@ -35,7 +35,7 @@ def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: 
     ----------
     record : Record or NewRecord
         What could not be understood; key, value, headers and timestamp are kept. If that is too large for the log, of
-        key and value the first `CUT_BYTES`, and no header.
+        key and value the first `CUT_BYTES`, and no header where these are too large as well.
     stage : str
         Who could not: `ingest`, `control`, `plan`, `history`, `downlink`.
     reason, detail : str
@@ -61,13 +61,18 @@ def dead_letter(record: Record | NewRecord, *, stage: str, reason: str, detail: 
         told.append((PREFIX + "offset", str(record.offset).encode()))
     if trace:
         told.append((PREFIX + "exception.stacktrace", trace.encode(errors="backslashreplace")[-MAX_TRACE_BYTES:]))
-    kept = (item for item in record.headers if not item[0].startswith(PREFIX) and item[0] != CUT)
+    kept = [item for item in record.headers if not item[0].startswith(PREFIX) and item[0] != CUT]
     letter = NewRecord(DEAD_LETTER, record.key, record.value, record.timestamp_ms, (*kept, *told))
-    if _bytes(letter) + FRAME_BYTES + HEADER_FRAME_BYTES * len(letter.headers) <= RECORD_BYTES:
+    if _fits(letter):
         return letter
     told.append((CUT, str(_bytes(record)).encode()))
     value = None if record.value is None else record.value[:CUT_BYTES]
-    return NewRecord(DEAD_LETTER, record.key[:CUT_BYTES], value, record.timestamp_ms, tuple(told))
+    cut = NewRecord(DEAD_LETTER, record.key[:CUT_BYTES], value, record.timestamp_ms, (*kept, *told))
+    return cut if _fits(cut) else NewRecord(cut.topic, cut.key, cut.value, cut.timestamp_ms, tuple(told))
+
+
+def _fits(letter: NewRecord) -> bool:
+    return _bytes(letter) + FRAME_BYTES + HEADER_FRAME_BYTES * len(letter.headers) <= RECORD_BYTES
 
 
 def _bytes(record: Record | NewRecord) -> int:

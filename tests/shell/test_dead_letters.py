@@ -279,7 +279,10 @@ def test_a_letter_is_cut_only_if_its_record_is_too_large_and_says_how_large_it_w
     whole = dead_letter(large(value=bytes(RECORD_BYTES - 2_000), headers=headers), stage="s", reason="r", detail="d")
     assert (len(whole.value or b""), header(whole, "ce_id"), header(whole, CUT)) == (RECORD_BYTES - 2_000, "x", None)
     cut = dead_letter(large(value=bytes(RECORD_BYTES), headers=headers), stage="s", reason="r", detail="d")
-    assert (len(cut.value or b""), header(cut, "ce_id"), header(cut, CUT)) == (CUT_BYTES, None, f"{RECORD_BYTES + 41}")
+    assert (len(cut.value or b""), header(cut, "ce_id"), header(cut, CUT)) == (CUT_BYTES, "x", f"{RECORD_BYTES + 41}")
+    by_its_headers = large(value=b"v", headers=(("much", bytes(RECORD_BYTES)), ("ce_id", b"x")))
+    cut = dead_letter(by_its_headers, stage="s", reason="r", detail="d")
+    assert (cut.value, header(cut, "ce_id"), len(cut.headers)) == (b"v", None, 8)
 
 
 async def test_a_letter_that_was_cut_stays_and_keeps_no_other_of_its_key_back(log: Brittle) -> None:
