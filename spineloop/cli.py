@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadtest.bench import asked
 from loadtest.child import NotInstalled
 from loadtest.disturbance import UNDISTURBED, Rates
 from loadtest.fleet import FleetSettings
@@ -323,15 +324,10 @@ def bench(
         list[str] | None,
         typer.Argument(help="Which benches. If none is named, all; with --quick, what is most likely to get worse."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One short run instead of three.")] = False,
-    rate: Annotated[
-        float, typer.Option(min=80.0, max=2_000.0, help="Reps a second that the end-to-end fleet aims at.")
-    ] = 200.0,
-    plots: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Draw pictures of latency and scale into this folder."),
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the figures here, as JSON.")] = None,
+    quick: asked.Quick = False,
+    rate: asked.Rate = asked.RATE,
+    plots: asked.Plots = None,
+    report_file: asked.ReportFile = None,
 ) -> None:
     """Measure parts of spineloop on real servers; exit 1 if anything was lost or doubled, and never for being slow.
 
@@ -344,7 +340,7 @@ def bench(
     except ModuleNotFoundError as missing:
         _fail(f"bench: {missing}; `scripts/bench`, where the sources are, sets up what it needs")
     try:
-        benches.main(names, quick=quick, rate=rate, plots=plots, report_file=report)
+        benches.main(names, quick=quick, rate=rate, plots=plots, report_file=report_file)
     except (NotInstalled, ExceptionGroup) as error:
         for one in _leaves(error):
             if isinstance(one, NotInstalled):

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from loadtest.bench import asked
 from loadtest.bench.bridge import bridge
 from loadtest.bench.checkpoint import checkpoint
 from loadtest.bench.end_to_end import end_to_end
@@ -62,15 +62,10 @@ def main(
         list[str] | None,
         typer.Argument(help=f"{', '.join(BENCHES)}. If none is named, all; with --quick {', '.join(QUICK)}."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One short run instead of three.")] = False,
-    rate: Annotated[
-        float, typer.Option(min=80.0, max=2_000.0, help="Reps a second that the end-to-end fleet aims at.")
-    ] = 200.0,
-    plots: Annotated[
-        Path | None,
-        typer.Option(exists=True, file_okay=False, help="Draw pictures of latency and scale into this folder."),
-    ] = None,
-    report_file: Annotated[Path | None, typer.Option("--report", help="Write the figures here, as JSON.")] = None,
+    quick: asked.Quick = False,
+    rate: asked.Rate = asked.RATE,
+    plots: asked.Plots = None,
+    report_file: asked.ReportFile = None,
 ) -> None:
     """Measure parts of spineloop on real servers; exit 1 if anything was lost or doubled, and never for being slow."""
     unknown = set(names or ()).difference(BENCHES)
