@@ -132,7 +132,8 @@ def pain_reported(state: PatientState, fact: PainReported, now_ms: int, policy: 
     if fact.pain_nrs is None:
         return state
     if fact.session is not None and fact.felt == "now" and fact.pain_nrs > policy.pain_stop:
-        for exercise in {fact.exercise} | {plan.exercise for plan in state.plans if _has_seen(plan, fact.session)}:
+        seen: set[str | None] = {plan.exercise for plan in state.plans if _has_seen(plan, fact.session)}
+        for exercise in seen or {fact.exercise}:  # an edit forgets the sessions, and then it is the machine's
             state = owing_a_cut(state, exercise, fact.session)
     book = diary.with_pain(state.diary, fact.pain_nrs, now_ms, is_morning=fact.felt == "next_morning")
     state = replace(state, diary=book)

@@ -299,7 +299,7 @@ class Turn:
                     side=session.side,
                     intent=session.intent,
                     settings=session.settings,
-                    left=self._left(session),
+                    left=None if rule == "data_hold" else self._left(session),  # a hole in the data eases nothing
                 )
             )
 

@@ -185,6 +185,35 @@ def test_strong_pain_after_a_session_asks_for_its_cut_also_if_a_clinician_has_ed
     assert (gym.commands[-1].rule, load_of(gym.commands[-1])) == ("pain_stop", 240.0)
 
 
+def test_a_lost_message_in_a_session_that_ran_when_the_clinician_edited_does_not_undo_the_edit() -> None:
+    gym = Watched()
+    gym.train()
+    gym.starts("s9")
+    gym.says(SetStarted, session="s9", set_number=1, load_N=300.0)
+    edited: dict[str, Any] = {"patient": PATIENT, "exercise": "lumbar_extension", "by": "physio-1"}
+    gym.says(ClinicianEdited, **edited, prescription=replace(PRESCRIPTION, load_N=320.0))
+    gym.machine.say(SetEnded, session="s9", set_number=1, reps_done=0)  # never sent
+    for _ in range(3):
+        gym.hear(gym.machine.rep(1, session="s9"))
+        gym.now_ms += 3_000
+    assert "data_hold" in [one.name for one in gym.told]
+    gym.now_ms += DAY_MS
+    gym.goes_to_another_machine()
+    gym.says(SessionRequested, session="s10", **SESSION)
+    assert load_of(gym.commands[-1]) == 320.0
+
+
+def test_pain_of_another_exercises_session_asks_for_the_cut_of_that_exercise_alone() -> None:
+    patient = a_trained_patient()
+    patient.edit(BASE, exercise="row", load_cap_N=600.0)
+    prescription = patient.plan(session="s7").prescription
+    patient.train(405.0, session="s7", prescription=prescription)
+    usual: dict[str, Any] = {"machine": MACHINE, "at_ms": patient.now_ms, "patient": "acme/p1"}
+    patient.take(PainReported(id="t", cause="t", session="s7", exercise="row", felt="now", pain_nrs=8, **usual))
+    assert load_of(patient.plan(exercise="row")) == 400.0
+    assert patient.plan().rule == "pain_stop"
+
+
 def test_a_late_summary_of_a_session_whose_cut_was_made_cuts_no_second_time() -> None:
     patient = a_trained_patient()
     prescription = patient.plan().prescription
