@@ -188,8 +188,10 @@ class Bridge(Generic[M]):
             except* Busy as busy:
                 self._meters.count("spineloop_busy_total", component="mqtt")
                 _log.warning("session interrupted", why=str(busy.exceptions[0]), retry_s=self._retry_s)
-                await _pause(stop, self._retry_s)
-                self._retry_s = min(2.0 * self._retry_s, self._settings.longest_retry_s)
+            else:
+                continue
+            await _pause(stop, self._retry_s)  # not above: to Python 3.11.3, `except*` makes a group of a cancellation
+            self._retry_s = min(2.0 * self._retry_s, self._settings.longest_retry_s)
 
     async def _session(self, stop: asyncio.Event) -> None:
         """Use one connection from its first message to its last."""

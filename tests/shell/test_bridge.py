@@ -488,6 +488,19 @@ async def test_a_broker_that_refuses_us_for_good_ends_the_process() -> None:
     assert group.value.subgroup(BrokenPromise)
 
 
+async def test_a_cancellation_while_the_broker_is_away_is_one_and_no_failure() -> None:
+    async def away() -> Connection:
+        raise Busy("nobody there")
+
+    meters = Counts()
+    one = Bridge(away, HandLog(), meters, now_ms=lambda: NOW_MS, settings=BridgeSettings(first_retry_s=DEADLINE_S))
+    running = asyncio.create_task(one.run(asyncio.Event()))
+    await until(lambda: meters.totals["spineloop_busy_total"] == 1)
+    running.cancel()
+    await asyncio.wait({running}, timeout=DEADLINE_S)
+    assert running.cancelled()
+
+
 async def test_several_bridges_share_out_the_sites(url: str) -> None:
     north, south = Clinic(url), Clinic(url)
     south.machine, filters = f"{north.tenant}/south/m2", (site_filter(north.tenant, "south"),)
