@@ -3,7 +3,6 @@
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 from rich.table import Table
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from adaptors.mqtt_connection import Refused
 from spineloop import wiring
-from spineloop.settings import Settings, WrongSetting, sqlite_folder
+from spineloop.settings import Settings, WrongSetting, scheme_of, sqlite_folder
 from streams.core import policy
 from streams.core.errors import BrokenPromise, Busy
 from streams.core.topics import TELEMETRY
@@ -68,7 +67,7 @@ def _made_by_serve(url: str) -> str:
 
 
 def _is_file(url: str) -> bool:
-    return urlsplit(url).scheme == "sqlite"
+    return scheme_of(url) == "sqlite"
 
 
 async def _mqtt(settings: Settings) -> str:

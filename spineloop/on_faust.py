@@ -5,11 +5,10 @@ Only here, because settings are read here: whatever runs a stage, policy and mac
 
 import sys
 from functools import cache
-from urllib.parse import urlsplit
 
 import faust
 
-from spineloop.settings import Settings, WrongSetting
+from spineloop.settings import Settings, WrongSetting, kafka_servers, scheme_of
 from streams import faust_app
 from streams.core.controller import Controller
 from streams.core.planning import Planner
@@ -24,11 +23,10 @@ def place(settings: Settings, stage: str) -> faust_app.Place:
     Place(bootstrap='one:9092,two:9092', partitions=12, replication=1, session_timeout_s=10.0, \
 instance='spineloop-plan-faust-0')
     """
-    url = urlsplit(settings.log_url)
-    if url.scheme != "kafka":
+    if scheme_of(settings.log_url) != "kafka":
         raise WrongSetting(f"SPINELOOP_LOG_URL: Faust needs kafka://..., got {settings.log_url!r}")
     return faust_app.Place(
-        bootstrap=url.netloc,
+        bootstrap=kafka_servers(settings.log_url),
         partitions=settings.partitions,
         replication=settings.replication,
         session_timeout_s=settings.kafka_session_timeout_s,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -32,6 +32,9 @@ SECRETS = ("mqtt_password", "history_password", "http_token", "page_token")
 
 PLACEHOLDER = "replace-me"
 """How every secret begins in deploy/env.example: whoever reads that knows it."""
+
+_BRACKETS = re.compile(r"(?:\[[^][]*\]|[^][]*)(?::[^][]*)?")
+"""A server with an address in brackets, which has nothing before it and a port at most behind it, or with none."""
 
 Heard = Annotated[str, Meta(pattern=rf"^(?:\+|{NAME})$(?!\n)")]
 """A level of an MQTT filter: `+`, or a name as it stands in topics. Anything else hears nobody."""
@@ -250,7 +253,7 @@ def _check_secret(name: str, secret: str | None) -> None:
 
 def check_authority(settings: Settings, named_by: str = f"{PREFIX}MQTT_URL") -> None:
     """Refuse an authority for a connection without TLS. Raises WrongSetting."""
-    if settings.mqtt_ca_file and urlsplit(settings.mqtt_url).scheme != "mqtts":
+    if settings.mqtt_ca_file and scheme_of(settings.mqtt_url) != "mqtts":
         raise WrongSetting(f"{PREFIX}MQTT_CA_FILE: needs mqtts://, and {named_by} is {settings.mqtt_url!r}")
 
 
@@ -260,6 +263,22 @@ def _check_listener(host: str, token: str, name: str, what: str) -> None:
         raise WrongSetting(f"{PREFIX}{name}_TOKEN: at least {MIN_TOKEN} characters, or it could be guessed")
     if not token and not is_loopback(host):
         raise WrongSetting(f"{PREFIX}{name}_TOKEN: needed for a {what} on {host}, which others can reach")
+
+
+def scheme_of(url: str) -> str:
+    """Return what a URL begins with, such as `kafka`."""
+    return url.partition(":")[0].lower()
+
+
+def kafka_servers(url: str) -> str:
+    """Return the servers that a `kafka://` URL names, as Kafka's clients want them.
+
+    Examples
+    --------
+    >>> kafka_servers("kafka://one:9092,[::1]:9092/")
+    'one:9092,[::1]:9092'
+    """
+    return ",".join(server.netloc for server in _servers(url))
 
 
 def sqlite_folder(url: str) -> Path:
@@ -274,7 +293,7 @@ def sqlite_folder(url: str) -> Path:
 
 
 def _check_url(setting: str, url: str, schemes: tuple[str, ...]) -> None:
-    scheme = url.partition(":")[0].lower()
+    scheme = scheme_of(url)
     if "@" in url and scheme != "sqlite":  # URLs are shown; this one isn't
         raise WrongSetting(f"{setting}: no credentials here, they have settings of their own")
     if scheme != "sqlite" and not {"?", "#"}.isdisjoint(url):  # as InfluxDB 1.x takes credentials; nobody reads it
@@ -300,12 +319,19 @@ def _check_servers(setting: str, url: str, scheme: str) -> None:
     if not url.partition(":")[2].startswith("//"):
         raise WrongSetting(f"{setting}: expected {scheme}://host:port, got {url!r}")
     try:
-        netloc = urlsplit(url).netloc
-        servers = [urlsplit(f"//{server}") for server in (netloc.split(",") if scheme == "kafka" else [netloc])]
+        servers = _servers(url)
         ports = [server.port for server in servers]
     except ValueError as error:
         raise WrongSetting(f"{setting}: {url!r}: {error}") from error
+    if not all(_BRACKETS.fullmatch(server.netloc) for server in servers):  # not every version of Python sees to that
+        raise WrongSetting(f"{setting}: {url!r}: Invalid IPv6 URL")
     if not all(server.hostname for server in servers):
         raise WrongSetting(f"{setting}: {url!r} names no place")
     if 0 in ports or any(server.netloc.endswith(":") for server in servers):
         raise WrongSetting(f"{setting}: {url!r} names no port")
+
+
+def _servers(url: str) -> list[SplitResult]:
+    """Take the servers apart that a URL names, each by itself: Kafka's may be addresses in brackets behind a comma."""
+    named = url.partition(":")[2].removeprefix("//").partition("/")[0]
+    return [urlsplit(f"//{server}") for server in (named.split(",") if scheme_of(url) == "kafka" else [named])]

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -38,7 +37,7 @@ from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter, site_fi
 from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex
 from spineloop.exposition import Exposition, unheard
-from spineloop.settings import Settings, WrongSetting, check_authority, sqlite_folder
+from spineloop.settings import Settings, WrongSetting, check_authority, kafka_servers, scheme_of, sqlite_folder
 from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
@@ -117,14 +116,13 @@ def wall_clock_ms() -> int:
 @asynccontextmanager
 async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
     """Open the log that the settings name."""
-    url = urlsplit(settings.log_url)
-    if url.scheme == "sqlite":
+    if is_sqlite(settings):
         async with open_sqlite_log(_folder(settings.log_url) / "log.db", settings.partitions) as log:
             yield log
     else:
         name = f"spineloop-{role}"
         async with open_kafka_log(
-            url.netloc,
+            kafka_servers(settings.log_url),
             client_id=name,
             session_timeout_ms=round(1_000 * settings.kafka_session_timeout_s),
             heartbeat_ms=HEARTBEAT_MS,
@@ -174,7 +172,7 @@ async def meter_history(role: str, settings: Settings, exposition: Exposition) -
 
 @asynccontextmanager
 async def _history(settings: Settings) -> AsyncIterator[InfluxHistory | SqliteHistory]:
-    if urlsplit(settings.history_url).scheme == "sqlite":
+    if scheme_of(settings.history_url) == "sqlite":
         async with open_sqlite_history(_folder(settings.history_url) / "history.db") as sink:
             yield sink
     else:
@@ -445,7 +443,7 @@ def all_roles(settings: Settings, log: Log, sink: Sink, meters: Meters) -> list[
 
 def is_sqlite(settings: Settings) -> bool:
     """Tell whether the log is a file."""
-    return urlsplit(settings.log_url).scheme == "sqlite"
+    return scheme_of(settings.log_url) == "sqlite"
 
 
 async def rewrite_log(settings: Settings, change: Callable[[Record], Record | None]) -> Counter[str]:
@@ -484,7 +482,6 @@ async def describe_topics(settings: Settings) -> list[TopicRow]:
 
 
 def _kafka(settings: Settings) -> str:
-    url = urlsplit(settings.log_url)
-    if url.scheme != "kafka":
+    if scheme_of(settings.log_url) != "kafka":
         raise ValueError(f"SPINELOOP_LOG_URL is {settings.log_url!r}: only Kafka has topics to create")
-    return url.netloc
+    return kafka_servers(settings.log_url)

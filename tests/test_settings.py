@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spineloop import wiring
+from spineloop import on_faust, wiring
 from spineloop.settings import SECRETS, Settings, WrongSetting
 
 
@@ -17,6 +17,8 @@ from spineloop.settings import SECRETS, Settings, WrongSetting
         ("SPINELOOP_HISTORY_URL", "sqlite:data", "SPINELOOP_HISTORY_URL: expected a path from the root, sqlite:///"),
         ("SPINELOOP_HISTORY_URL", "sqlite:///", "SPINELOOP_HISTORY_URL: 'sqlite:///' names no place"),
         ("SPINELOOP_LOG_URL", "kafka://[x", "SPINELOOP_LOG_URL: 'kafka://[x': Invalid IPv6 URL"),
+        ("SPINELOOP_LOG_URL", "kafka://x[::1]", "SPINELOOP_LOG_URL: 'kafka://x[::1]': Invalid IPv6 URL"),
+        ("SPINELOOP_LOG_URL", "kafka://a,[::1]x:1", "SPINELOOP_LOG_URL: 'kafka://a,[::1]x:1': Invalid IPv6 URL"),
         ("SPINELOOP_LOG_URL", "kafka:9092", "SPINELOOP_LOG_URL: expected kafka://host:port, got 'kafka:9092'"),
         ("SPINELOOP_LOG_URL", "kafka://k:abc", "SPINELOOP_LOG_URL: 'kafka://k:abc': Port could not be cast"),
         ("SPINELOOP_LOG_URL", "kafka://a:1,b:x", "SPINELOOP_LOG_URL: 'kafka://a:1,b:x': Port could not be cast"),
@@ -111,6 +113,12 @@ def test_a_client_id_that_no_broker_takes_is_named(role: str, value: str) -> Non
 )
 def test_every_way_to_name_a_server_is_taken(name: str, value: str) -> None:
     assert getattr(Settings.read({f"SPINELOOP_{name}": value}), name.lower()) == value
+
+
+def test_kafka_is_asked_at_every_server_that_is_named() -> None:
+    settings = Settings.read({"SPINELOOP_LOG_URL": "kafka://one,[::1]:9092/"})
+    assert on_faust.place(settings, "plan").bootstrap == "one,[::1]:9092"
+    assert not wiring.is_sqlite(settings)
 
 
 @pytest.mark.parametrize(
