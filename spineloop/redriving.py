@@ -103,6 +103,28 @@ class Begun(msgspec.Struct, frozen=True):
     ends: dict[int, int]
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """A mark: which letter it is about, whether that went back or was begun, and of one that was begun where to."""
+
+    of: Place
+    says: Literal["begun", "done"]
+    begun: Begun | None = None
+
+
+def mark_of(record: Record) -> Mark | None:
+    """Read a mark, or None: a record with such a header of somebody else is a letter like any other."""
+    says = header(record, REDRIVE_MARK)
+    if says is None or any(name.startswith(PREFIX) for name, _ in record.headers):
+        return None
+    try:
+        of = place(header(record, MARKED) or "")
+        if says == "begun":
+            return Mark(of, "begun", msgspec.json.decode(record.value or b"", type=Begun))
+    except ValueError:
+        return None
+    return Mark(of, "done") if says == "done" else None
+
+
 class Letters(msgspec.Struct):
     """All dead letters in short, by place, and what was begun of them."""
 
@@ -112,30 +134,27 @@ class Letters(msgspec.Struct):
 
 async def letters(log: Readable, advance: looking.Advance = looking.unseen) -> Letters:
     """Read the dead-letter topic: letters, and the marks that say which of them went back."""
-    found, marks = Letters({}, {}), list[Record]()
+    found, marks = Letters({}, {}), list[Mark]()
     async with closing(looking.through(log, [DEAD_LETTER], advance)) as batches:
         async for records in batches:
             for record in records:
-                if header(record, REDRIVE_MARK) is not None:
-                    marks.append(record)
+                if (mark := mark_of(record)) is not None:
+                    marks.append(mark)
                     continue
                 letter = letter_of(record)
                 found.by_place[letter.place] = letter
-    for record in marks:  # after all letters: one whose key was erased lies elsewhere than its marks
-        _take(found, record)
+    for mark in marks:  # after all letters: one whose key was erased lies elsewhere than its marks
+        _take(found, mark)
     return found
 
 
-def _take(found: Letters, record: Record) -> None:
-    mark = header(record, REDRIVE_MARK)
-    of = place(header(record, MARKED) or "")
-    if of not in found.by_place:
+def _take(found: Letters, mark: Mark) -> None:
+    if mark.of not in found.by_place:
         return  # retention took the letter first
-    if mark == "begun":
-        found.begun[of] = msgspec.json.decode(record.value or b"{}", type=Begun)
-    if found.by_place[of].redriven != "done":
-        redriven: Literal["begun", "done"] = "begun" if mark == "begun" else "done"
-        found.by_place[of] = msgspec.structs.replace(found.by_place[of], redriven=redriven)
+    if mark.begun is not None:
+        found.begun[mark.of] = mark.begun
+    if found.by_place[mark.of].redriven != "done":
+        found.by_place[mark.of] = msgspec.structs.replace(found.by_place[mark.of], redriven=mark.says)
 
 
 async def whole(log: Readable, at: Place) -> Record:
@@ -155,7 +174,7 @@ async def _wholes(log: Readable, places: Collection[Place]) -> AsyncIterator[Rec
             async with closing(log.read(DEAD_LETTER, number, start, stop)) as batches:
                 async for records in batches:
                     for record in records:
-                        if record.offset in offsets and header(record, REDRIVE_MARK) is None:
+                        if record.offset in offsets and mark_of(record) is None:
                             yield record
 
 

@@ -187,7 +187,7 @@ class View:
 
     def letter(self, record: Record) -> None:
         """Fold a dead letter; one that was put back has been one all the same, and the marks of that are none."""
-        if header(record, REDRIVE_MARK) is not None:
+        if header(record, REDRIVE_MARK) is not None and header(record, PREFIX + "stage") is None:
             return
         why = header(record, PREFIX + "exception.message") or "unknown"
         source = [header(record, PREFIX + name) for name in ("topic", "partition", "offset")]

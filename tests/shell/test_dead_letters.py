@@ -24,7 +24,7 @@ from spineloop.redriving import Place, Redriven, redrive
 from streams.checkpoint import State
 from streams.core import codec
 from streams.core.commands import Command
-from streams.core.dead_letters import CUT, CUT_BYTES, dead_letter
+from streams.core.dead_letters import CUT, CUT_BYTES, REDRIVE_MARK, dead_letter
 from streams.core.erasure import Erasure
 from streams.core.errors import Busy, Malformed
 from streams.core.records import NewRecord, Record, header
@@ -243,6 +243,51 @@ async def test_a_command_that_history_put_aside_goes_back_to_the_commands(log: B
     (place,) = await put(log, dead_letter(record, stage="history", reason="bad_point", detail=""))
     assert (await back(log, [place])).done == (place,)
     assert [one.value for one in await everything(log, COMMAND)] == [codec.encode(command)]
+
+
+# --- headers of somebody else -----------------------------------------------------------------------------------------
+
+FOREIGN = (
+    ("", b""),
+    ("bytes", b"\xff\xfe"),
+    (REDRIVE, b"0/0"),
+    (REDRIVEN, b"\xff"),
+    (REDRIVE_MARK, b"done"),
+    (redriving.MARKED, b"not a place"),
+    ("__connect.errors.topic", b"other.topic"),
+)
+
+
+@pytest.mark.parametrize("reason", ["bad_value", "quarantined"])
+async def test_headers_that_look_like_ours_make_no_mark_of_a_letter_and_go_back_where_they_do_no_harm(
+    log: Brittle, reason: str
+) -> None:
+    record = Record(TELEMETRY, 1, 3, MACHINE.encode(), heartbeat(3), NOW_MS, FOREIGN)
+    (place,) = await put(log, dead_letter(record, stage="control", reason=reason, detail=""))
+    assert list((await redriving.letters(log)).by_place) == [place]
+    assert await redriving.whole(log, place)
+    assert await back(log, [place]) == Redriven((place,), {})
+    (again,) = await everything(log, TELEMETRY)
+    ours = (REDRIVEN, str(place).encode()), (REDRIVE, str(place).encode())
+    kept = (*FOREIGN[:2], *FOREIGN[4:6])
+    assert again.headers == (*kept, *ours[: 2 if reason == "quarantined" else 1])
+    assert (await back(log, [place])).refused == {place: "it went back already"}
+
+
+@pytest.mark.parametrize(
+    ("says", "of", "value"), [("begun", "0/0", b"?"), ("begun", "0/0", b"{}"), ("done", "", None), ("no", "0/0", None)]
+)
+async def test_what_somebody_else_wrote_among_the_letters_is_one_and_stops_nobody(
+    log: Brittle, says: str, of: str, value: bytes | None
+) -> None:
+    headers = ((REDRIVE_MARK, says.encode()), (redriving.MARKED, of.encode()))
+    first, foreign = await put(log, heard(3), NewRecord(DEAD_LETTER, b"k", value, NOW_MS, headers))
+    found = (await redriving.letters(log)).by_place
+    assert (found[foreign].stage, found[foreign].reason) == ("unknown", "unknown")
+    assert (await back(log, [foreign])).refused == {
+        foreign: "it still can't be understood: bad_topic: no way back to unknown"
+    }
+    assert (await back(log, [first])).done == (first,)
 
 
 # --- what is too large ------------------------------------------------------------------------------------------------

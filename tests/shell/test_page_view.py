@@ -548,6 +548,8 @@ def test_marks_of_a_redrive_are_no_dead_letters() -> None:
     ]
     told_ = shown.letters(seen([letter, *marks]))
     assert (len(told_["letters"]), told_["reasons"]) == (1, [("bad_value", 1)])
+    copied = dead_letter(marks[0], stage="controller", reason="bad_type", detail="a stranger put it into the telemetry")
+    assert shown.letters(seen([letter, *marks, copied]))["reasons"] == [("bad_value", 1), ("bad_type", 1)]
 
 
 def test_a_browser_is_told_only_what_changed_since_it_looked() -> None:
