@@ -1,7 +1,8 @@
 """Dead-lettering: `spineloop dead-letters list`, `show` and `redrive`."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
+from heapq import heappop, heappush
 from typing import Annotated, Any
 
 import msgspec
@@ -19,10 +20,10 @@ from spineloop.settings import Settings, WrongSetting
 from streams.core import codec
 from streams.core.dead_letters import PREFIX
 from streams.core.records import Record
-from streams.stretch import Readable
+from streams.stretch import Readable, closing
 
 SHOWN = 50
-"""Letters in the table, the newest; `--json` has all of them."""
+"""Letters in the table, the newest, which are all that is kept of them; `--json` prints each as it is read."""
 
 SHOWN_BYTES = 4_096
 """How much of a value is shown that is no message."""
@@ -44,19 +45,23 @@ def listed(*, reason: Reason = None, stage: Stage = None, as_json: Json = False,
 
     Example: `spineloop dead-letters list --reason unknown_version`
     """
+    if as_json:
+        looking.run(
+            "dead-letters",
+            lambda settings: _print_all(looking.in_folder(settings, data), reason, stage),
+            "nothing was changed",
+        )
+        return
     found = looking.run(
         "dead-letters",
-        lambda settings: _letters(looking.in_folder(settings, data), reason, stage),
+        lambda settings: _in_short(looking.in_folder(settings, data), reason, stage),
         "nothing was changed",
     )
-    if as_json:
-        _echo_json([_plain(letter) for letter in found])
-        return
-    if not found:
+    if not found.newest:
         typer.echo("no dead letters")
         return
     Console().print(_table(found))
-    for (why, who), count in sorted(Counter((one.reason, one.stage) for one in found).items()):
+    for (why, who), count in sorted(found.reasons.items()):
         typer.echo(printable(f"{count:>9,}  {why} at {who}"))
 
 
@@ -139,18 +144,52 @@ def _places(texts: Sequence[str]) -> list[Place]:
         raise WrongSetting(f"dead-letters: {error}") from error
 
 
-async def _letters(settings: Settings, reason: str | None, stage: str | None) -> list[Letter]:
+class _InShort(msgspec.Struct):
+    """The newest letters, and how many there are by reason and stage."""
+
+    newest: list[tuple[int, Place, Letter]] = msgspec.field(default_factory=list)
+    reasons: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
+
+    def take(self, letter: Letter) -> None:
+        """Take a letter in, and let go of the oldest if that is one too many."""
+        self.reasons[letter.reason, letter.stage] += 1
+        heappush(self.newest, (letter.at_ms, letter.place, letter))
+        if len(self.newest) > SHOWN:
+            heappop(self.newest)
+
+
+async def _in_short(settings: Settings, reason: str | None, stage: str | None) -> _InShort:
+    found = _InShort()
     async with looking.for_reading(settings, "dead-letters") as log:
-        return _chosen(await _read(log), reason, stage)
+        said = await _marks(log)
+        with looking.progress("dead letters") as advance:
+            async with closing(redriving.one_by_one(log, said, advance)) as letters:
+                async for one in letters:
+                    if _is_chosen(one, reason, stage):
+                        found.take(one)
+    return found
 
 
-async def _read(log: Readable) -> Collection[Letter]:
-    with looking.progress("dead letters") as advance:
-        return (await redriving.letters(log, advance)).by_place.values()
+async def _print_all(settings: Settings, reason: str | None, stage: str | None) -> None:
+    """Print letters as one JSON array, each as soon as it was read."""
+    before = "["
+    async with looking.for_reading(settings, "dead-letters") as log:
+        said = await _marks(log)
+        async with closing(redriving.one_by_one(log, said)) as letters:  # no bar: it would take stdout away
+            async for one in letters:
+                if _is_chosen(one, reason, stage):
+                    typer.echo(before + printable_json(msgspec.json.encode(_plain(one))), nl=False)
+                    before = ",\n"
+    typer.echo("[]" if before == "[" else "]")
 
 
-def _chosen(found: Iterable[Letter], reason: str | None, stage: str | None) -> list[Letter]:
-    return [one for one in found if (reason is None or one.reason == reason) and (stage is None or one.stage == stage)]
+async def _marks(log: Readable) -> redriving.Marks:
+    with looking.progress("dead letters: marks") as advance:
+        return await redriving.marks(log, advance)
+
+
+def _is_chosen(one: Letter, reason: str | None, stage: str | None) -> bool:
+    return (reason is None or one.reason == reason) and (stage is None or one.stage == stage)
 
 
 async def _whole(settings: Settings, wanted: Place) -> Record:
@@ -162,8 +201,9 @@ async def _redrive(settings: Settings, places: Sequence[Place], reason: str | No
     async with looking.for_writing(settings, "dead-letters") as log:
         chosen = list(places)
         if not chosen:
-            found = _chosen(await _read(log), reason, stage)
-            chosen = [one.place for one in found if one.redriven != "done"]
+            with looking.progress("dead letters") as advance:
+                found = (await redriving.letters(log, advance)).by_place.values()
+            chosen = [one.place for one in found if _is_chosen(one, reason, stage) and one.redriven != "done"]
         with looking.progress("redrive") as advance:
             return await redriving.redrive(log, chosen, wiring.wall_clock_ms, all_or_none=bool(places), advance=advance)
 
@@ -177,9 +217,9 @@ def _plain(letter: Letter) -> dict[str, Any]:
     return told | {"place": str(letter.place)}
 
 
-def _table(found: Sequence[Letter]) -> Table:
-    newest = sorted(found, key=lambda one: (one.at_ms, one.place))[-SHOWN:]
-    table = Table(title=f"{len(newest):,} of {len(found):,} dead letters", title_justify="left")
+def _table(found: _InShort) -> Table:
+    newest = [letter for _, _, letter in sorted(found.newest)]
+    table = Table(title=f"{len(newest):,} of {found.reasons.total():,} dead letters", title_justify="left")
     for name in ("place", "time (UTC)", "key", "stage", "reason", "detail", "went back"):
         table.add_column(name)
     for one in newest:

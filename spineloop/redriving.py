@@ -8,7 +8,7 @@ between any two writes neither loses the letter nor lets it go back twice.
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -62,8 +62,14 @@ def place(text: str) -> Place:
     return Place(int(partition), int(offset))
 
 
+Back = Literal["no", "begun", "done"]
+"""Whether a letter was put back, or whether somebody has begun to."""
+
+_BACK: Sequence[Back] = get_args(Back)
+
+
 class Letter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter in short; `redriven` says whether it was put back, or whether somebody has begun to.
+    """A dead letter in short.
 
     One that `is_cut` was too large: the log has its beginning.
     """
@@ -77,10 +83,10 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     bytes: int
     is_cut: bool = False
-    redriven: Literal["no", "begun", "done"] = "no"
+    redriven: Back = "no"
 
 
-def letter_of(record: Record) -> Letter:
+def letter_of(record: Record, redriven: Back = "no") -> Letter:
     """Tell a dead letter in short."""
     detail = (header(record, PREFIX + "exception.message") or "").partition(": ")[2]
     return Letter(
@@ -93,6 +99,7 @@ def letter_of(record: Record) -> Letter:
         topic=header(record, arrival.MQTT_TOPIC) or header(record, PREFIX + "topic") or "unknown",
         bytes=len(record.value or b""),
         is_cut=header(record, CUT) is not None,
+        redriven=redriven,
     )
 
 
@@ -125,6 +132,56 @@ def mark_of(record: Record) -> Mark | None:
     return Mark(of, "done") if says == "done" else None
 
 
+class Marks:
+    """What the marks say of each letter: a byte for each place, so of a million letters a megabyte.
+
+    Parameters
+    ----------
+    bounds : mapping of int to (int, int)
+        Where each partition of the dead letters begins and ends.
+    """
+
+    def __init__(self, bounds: Mapping[int, tuple[int, int]]) -> None:
+        self._bounds = bounds
+        self._said = {number: bytearray(end - first) for number, (first, end) in bounds.items()}
+
+    def note(self, mark: Mark) -> None:
+        """Take note of a mark; one of a letter that retention took first says nothing."""
+        at = self._at(mark.of)
+        if at is not None:
+            said = self._said[mark.of.partition]
+            said[at] = max(said[at], _BACK.index(mark.says))
+
+    def of(self, letter: Place) -> Back:
+        """Tell whether a letter was put back."""
+        at = self._at(letter)
+        return "no" if at is None else _BACK[self._said[letter.partition][at]]
+
+    def _at(self, letter: Place) -> int | None:
+        first, end = self._bounds.get(letter.partition, (0, 0))
+        return letter.offset - first if first <= letter.offset < end else None
+
+
+async def marks(log: Readable, advance: looking.Advance = looking.unseen) -> Marks:
+    """Read the marks, which may lie before their letters: one whose key was erased lies elsewhere."""
+    found = Marks(await log.bounds(DEAD_LETTER))
+    async with closing(looking.through(log, [DEAD_LETTER], advance)) as batches:
+        async for records in batches:
+            for record in records:
+                if (mark := mark_of(record)) is not None:
+                    found.note(mark)
+    return found
+
+
+async def one_by_one(log: Readable, said: Marks, advance: looking.Advance = looking.unseen) -> AsyncIterator[Letter]:
+    """Read the letters in short, as they lie, and keep none of them."""
+    async with closing(looking.through(log, [DEAD_LETTER], advance)) as batches:
+        async for records in batches:
+            for record in records:
+                if mark_of(record) is None:
+                    yield letter_of(record, said.of(_place_of(record)))
+
+
 class Letters(msgspec.Struct):
     """All dead letters in short, by place, and what was begun of them."""
 
@@ -133,7 +190,7 @@ class Letters(msgspec.Struct):
 
 
 async def letters(log: Readable, advance: looking.Advance = looking.unseen) -> Letters:
-    """Read the dead-letter topic: letters, and the marks that say which of them went back."""
+    """Read the dead-letter topic, to put some back: letters, and the marks that say which of them went back."""
     found, marks = Letters({}, {}), list[Mark]()
     async with closing(looking.through(log, [DEAD_LETTER], advance)) as batches:
         async for records in batches:

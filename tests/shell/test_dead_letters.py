@@ -1,6 +1,8 @@
 """Dead letters: listed, shown, and put back once, wherever somebody dies between two writes."""
 
 import asyncio
+import re
+import tracemalloc
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,14 +13,15 @@ from typing import Any
 
 import msgspec
 import pytest
+import typer
 
-from adaptors import kafka_clients
+from adaptors import kafka_clients, sqlite_reading
 from adaptors.kafka_clients import Cluster
 from adaptors.sqlite_erasure import rewrite
 from adaptors.sqlite_file import partition_of
 from adaptors.sqlite_log import SqliteLog, open_sqlite_log
 from ingest.arrival import to_dead_letter
-from spineloop import redriving
+from spineloop import dead_lettering, redriving
 from spineloop.embedded import PARTITIONS
 from spineloop.redriving import Place, Redriven, redrive
 from streams.checkpoint import State
@@ -481,6 +484,48 @@ def test_letters_are_listed_with_their_stage_and_reason(spineloop: Spineloop, fo
     text = spineloop("dead-letters", "list", "--data", folder)
     assert (text.code, "1  bad_topic at ingest" in text.out) == (0, True)
     assert spineloop("dead-letters", "list", "--reason", "x", "--data", folder).out == "no dead letters\n"
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_of_many_letters_no_more_are_in_memory_than_are_shown(
+    spineloop: Spineloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    async def fill() -> None:
+        async with opened(tmp_path) as log:
+            for start in range(0, 3_000, 100):
+                await log.append([heard(seq, "x" * 1_000) for seq in range(start, start + 100)])
+
+    asyncio.run(fill())
+    monkeypatch.setattr(sqlite_reading, "READ_RECORDS", 100)
+    monkeypatch.setattr(typer, "echo", lambda *_, **__: None)
+    words = ("dead-letters", "list", "--data", tmp_path, *option)
+    spineloop(*words)  # once before, for what is loaded only then
+    tracemalloc.start()
+    try:
+        assert spineloop(*words).code == 0
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000_000  # their reasons alone are as much
+
+
+def test_the_table_has_the_newest_letters_and_the_sums_of_all(
+    spineloop: Spineloop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fill() -> None:
+        async with opened(tmp_path) as log:
+            await put(log, *(heard(seq, machine=f"acme/north/m{seq}") for seq in (5, 1, 4, 2, 3)))
+            await log.append([heard(9, "bad_type", machine="acme/north/m9")])
+
+    asyncio.run(fill())
+    monkeypatch.setattr(dead_lettering, "SHOWN", 3)
+    said = spineloop("dead-letters", "list", "--data", tmp_path)
+    assert re.findall(r"acme/north/m\d", said.out) == ["acme/north/m4", "acme/north/m5", "acme/north/m9"]
+    assert ("3 of 6 dead letters" in said.out, "5  bad_value at control" in said.out) == (True, True)
+
+
+def test_no_letters_are_an_empty_list(spineloop: Spineloop, folder: Path) -> None:
+    assert listed(spineloop, folder, "--reason", "x") == []
 
 
 def test_one_letter_is_shown_with_all_that_is_known_of_it(spineloop: Spineloop, folder: Path) -> None:
