@@ -123,7 +123,7 @@ def redrive(
         raise WrongSetting("dead-letters redrive: --reason and --stage choose among --all")
     found = looking.run(
         "dead-letters",
-        lambda settings: _redrive(looking.in_folder(settings, data), places, reason, stage),
+        lambda settings: _redrive(looking.in_folder(settings, data, writes=True), places, reason, stage),
         "some letters may have gone back; the same command goes on",
     )
     if as_json:

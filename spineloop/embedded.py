@@ -15,7 +15,7 @@ from adaptors.sqlite_errors import Full
 from adaptors.sqlite_room import disk_of
 from dashboards.live.server import Page
 from spineloop import wiring
-from spineloop.settings import Settings, WrongSetting
+from spineloop.settings import Settings
 from spineloop.wiring import Role, Sink
 from streams.core.errors import BrokenPromise
 from streams.core.meters import Meters
@@ -82,10 +82,7 @@ async def opened(settings: Settings, embedding: Embedding, meters: Meters) -> As
     WrongSetting
         The data can't have that folder.
     """
-    try:
-        embedding.data.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WrongSetting(f"--data: {error}") from error
+    wiring.make_folder(embedding.data, "--data")
     async with AsyncExitStack() as stack:
         place = f"sqlite://{embedding.data.absolute()}"
         bound = replace(settings, log_url=place, history_url=place, partitions=PARTITIONS)

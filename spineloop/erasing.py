@@ -101,7 +101,7 @@ def command(
 
 def _of(settings: Settings, data: Any) -> Settings:  # noqa: ANN401 - as typer gives it
     """Let the settings name log and history of an embedded folder, if one is given."""
-    told = looking.in_folder(settings, data)
+    told = looking.in_folder(settings, data, writes=True)
     return told if data is None else msgspec.structs.replace(told, history_url=f"sqlite://{data.absolute()}")
 
 

@@ -69,15 +69,20 @@ def time_only(text: str | None, option: str) -> At | None:
 
 def has_log(data: Path) -> bool:
     """Tell whether there is an embedded log in a folder."""
-    return (data / "log.db").is_file()
+    return (data / wiring.LOG).is_file()
 
 
-def in_folder(settings: Settings, data: Path | None) -> Settings:
-    """Let the settings name the embedded log in a folder, if one is given. Raises WrongSetting if there is none."""
+def in_folder(settings: Settings, data: Path | None, *, writes: bool = False) -> Settings:
+    """Let the settings name the embedded log in a folder, if one is given. Raises WrongSetting if there is none.
+
+    With `writes`, also if it could not be written.
+    """
     if data is None:
         return settings
     if not has_log(data):
         raise WrongSetting(f"--data: no log in {data}")
+    if writes:
+        wiring.check_folder(data, "--data")
     return replace(settings, log_url=f"sqlite://{data.absolute()}", partitions=PARTITIONS)
 
 

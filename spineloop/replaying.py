@@ -74,7 +74,7 @@ def command(
     asked = Asked(wanted=wanted, data=data, policy_file=policy_file, html=html, publish=publish, as_json=as_json)
     _check(asked)
     left = "some metrics may have been written again, the same as before" if publish else "nothing was changed"
-    code = looking.run("replay", lambda settings: _run(looking.in_folder(settings, data), asked), left)
+    code = looking.run("replay", lambda settings: _run(looking.in_folder(settings, data, writes=publish), asked), left)
     if code:
         raise typer.Exit(code)
 

@@ -1,6 +1,7 @@
 """Wiring: the one place where clients are built and rooms are joined."""
 
 import asyncio
+import os
 import random
 import secrets
 import ssl
@@ -8,8 +9,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from errno import EDQUOT, ENOSPC
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -37,7 +40,15 @@ from ingest.bridge import Bridge, BridgeSettings, Machines, site_filter, site_fi
 from ingest.bridge import Log as BridgeLog
 from ingest.reflex import Reflex
 from spineloop.exposition import Exposition, unheard
-from spineloop.settings import Settings, WrongSetting, check_authority, kafka_servers, scheme_of, sqlite_folder
+from spineloop.settings import (
+    PREFIX,
+    Settings,
+    WrongSetting,
+    check_authority,
+    kafka_servers,
+    scheme_of,
+    sqlite_folder,
+)
 from spineloop.watchdog import Needs, Watched
 from streams.core.commands import Command
 from streams.core.controller import Controller
@@ -56,6 +67,11 @@ MQTT_SESSION_S = 7 * 86_400
 
 _log = structlog.get_logger()
 M = TypeVar("M", bound=Message)
+
+LOG, HISTORY = "log.db", "history.db"
+"""The files of a `sqlite://` folder."""
+
+_NO_ROOM = {ENOSPC, EDQUOT}
 
 DOWNLINK = "downlink"
 
@@ -117,7 +133,7 @@ def wall_clock_ms() -> int:
 async def open_log(settings: Settings, role: str) -> AsyncIterator[Log]:
     """Open the log that the settings name."""
     if is_sqlite(settings):
-        async with open_sqlite_log(_folder(settings.log_url) / "log.db", settings.partitions) as log:
+        async with open_sqlite_log(_folder(settings.log_url, "LOG_URL") / LOG, settings.partitions) as log:
             yield log
     else:
         name = f"spineloop-{role}"
@@ -137,7 +153,7 @@ async def open_short_log(folder: Path, kept_ms: int, now_ms: Callable[[], int]) 
     """Open an embedded log that forgets everything so long after it was said, by the caller's clock."""
     topics = {name: replace(topic, retention_ms=kept_ms) for name, topic in LOG_TOPICS.items()}
     async with open_sqlite_log(
-        folder / "log.db", 4, topics=topics, tidying=Tidying(every_s=SHORT_TIDYING_S), now_ms=now_ms
+        folder / LOG, 4, topics=topics, tidying=Tidying(every_s=SHORT_TIDYING_S), now_ms=now_ms
     ) as log:
         yield log
 
@@ -146,7 +162,7 @@ async def open_short_log(folder: Path, kept_ms: int, now_ms: Callable[[], int]) 
 async def open_for_reading(settings: Settings, role: str) -> AsyncIterator[Readable]:
     """Open the log that the settings name, to look at it: nothing is made or changed. Raises ValueError and Busy."""
     if is_sqlite(settings):
-        async with open_sqlite_reading(sqlite_folder(settings.log_url) / "log.db") as reading:
+        async with open_sqlite_reading(sqlite_folder(settings.log_url) / LOG) as reading:
             yield reading
     else:
         async with open_log(settings, role) as log:
@@ -173,7 +189,7 @@ async def meter_history(role: str, settings: Settings, exposition: Exposition) -
 @asynccontextmanager
 async def _history(settings: Settings) -> AsyncIterator[InfluxHistory | SqliteHistory]:
     if scheme_of(settings.history_url) == "sqlite":
-        async with open_sqlite_history(_folder(settings.history_url) / "history.db") as sink:
+        async with open_sqlite_history(_folder(settings.history_url, "HISTORY_URL") / HISTORY) as sink:
             yield sink
     else:
         address = InfluxAddress(
@@ -187,10 +203,35 @@ async def _history(settings: Settings) -> AsyncIterator[InfluxHistory | SqliteHi
             yield influx
 
 
-def _folder(url: str) -> Path:
+def _folder(url: str, name: str) -> Path:
     folder = sqlite_folder(url)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, f"{PREFIX}{name}")
     return folder
+
+
+def make_folder(folder: Path, setting: str) -> None:
+    """Make a folder for log and history if it is missing. Raises WrongSetting, also if they could not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WrongSetting(f"{setting}: {error}") from error
+    check_folder(folder, setting)
+
+
+def check_folder(folder: Path, setting: str) -> None:
+    """Refuse a folder where log and history could not be written, for SQLite does not say which. Raises WrongSetting.
+
+    That the disk is full is no wrong setting, and who writes may wait for room.
+    """
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise WrongSetting(f"{setting}: can't write to {folder}: {error.strerror}") from error
+    for file in (folder / LOG, folder / HISTORY):  # not opened: to close one again would take SQLite's locks away
+        if file.exists() and not (file.is_file() and os.access(file, os.W_OK)):
+            raise WrongSetting(f"{setting}: can't write to {file}")
 
 
 def connect(
@@ -448,7 +489,7 @@ def is_sqlite(settings: Settings) -> bool:
 
 async def rewrite_log(settings: Settings, change: Callable[[Record], Record | None]) -> Counter[str]:
     """Change records of a SQLite log where they stand. Raises ValueError and Busy."""
-    return await asyncio.to_thread(sqlite_erasure.rewrite, sqlite_folder(settings.log_url) / "log.db", change)
+    return await asyncio.to_thread(sqlite_erasure.rewrite, sqlite_folder(settings.log_url) / LOG, change)
 
 
 async def who_is_at_work(settings: Settings) -> list[str]:
