@@ -374,7 +374,8 @@ def as_record(message: Message) -> Record:
         message.key or b"",
         message.value,
         in_ms(message.timestamp),
-        tuple(cast("Sequence[Header]", message.headers or ())),  # as aiokafka hands them out
+        # as aiokafka hands them out; one that has no value, as Kafka allows and none of ours is, gets an empty one
+        tuple((name, value or b"") for name, value in cast("Sequence[Header]", message.headers or ())),
     )
 
 

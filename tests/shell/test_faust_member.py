@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from streams import faust_app
 from streams.checkpoint import Kept
 from streams.core.errors import BrokenPromise
-from streams.core.records import Record
+from streams.core.records import Record, header
 from streams.core.topics import TELEMETRY
 from streams.engine import QUARANTINES, EngineSettings
 from streams.faust_app import Member, Place, States, in_ms, in_seconds
@@ -98,6 +98,14 @@ class Kafka:
 
 def told(offset: int, value: bytes = b"x", generation: int = OURS, key: bytes = b"m") -> Event:
     return Event(Message(TELEMETRY, 0, offset, 1.001, 0, [], key, value, None, generation_id=generation))
+
+
+def test_a_header_of_a_foreign_producer_that_has_no_value_gets_an_empty_one() -> None:
+    message = told(7).message
+    message.headers = [("traceparent", None), ("bytes", b"\xff")]  # type: ignore[list-item]  # as aiokafka has them
+    record = faust_app.as_record(message)
+    assert record.headers == (("traceparent", b""), ("bytes", b"\xff"))
+    assert header(record, "traceparent") == ""
 
 
 def member_of(kafka: Kafka) -> Member:
