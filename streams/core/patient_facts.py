@@ -101,8 +101,7 @@ def prescribed(
 ) -> PatientState:
     """Remember what was prescribed: it is only proposed until a session shows what became of it.
 
-    A plan that rule 3 made lighter takes the clean sessions of all series away (S7). The proposal keeps its id, by
-    which a session shows that it was taken up.
+    The proposal keeps its id, by which a session shows that it was taken up.
     """
     proposed = replace(prescription, session_s=None, due_days=None)
     week = _add_to_week(series.week, now_ms, prescription.load_N)
@@ -110,8 +109,7 @@ def prescribed(
     series = replace(
         series, proposed=proposed, edited=False, week=week, easing_ms=easing_ms, paying=series.pain_session
     )
-    state = put_series(state, plan, series)
-    return after_trouble(state) if eases_pain else state
+    return put_series(state, plan, series)
 
 
 def _add_to_week(week: tuple[tuple[int, float], ...], now_ms: int, load_N: float) -> tuple[tuple[int, float], ...]:
@@ -180,10 +178,9 @@ def owing_a_cut(state: PatientState, exercise: str | None, session: str) -> Pati
     )
 
 
-def after_trouble(state: PatientState, at_ms: int | None = None) -> PatientState:
+def after_trouble(state: PatientState, at_ms: int) -> PatientState:
     """Take the clean sessions of all series away, and those that had begun before the trouble, at `at_ms`."""
-    if at_ms is not None:
-        state = replace(state, troubled_ms=max(at_ms, state.troubled_ms or at_ms))
+    state = replace(state, troubled_ms=max(at_ms, state.troubled_ms or at_ms))
     return each_series(state, lambda _plan, _series: True, clean=0)
 
 

@@ -154,6 +154,8 @@ def _prescribe(state: PatientState, ask: Ask) -> tuple[PatientState, Outputs]:
         state = patient_facts.prescribed(
             state, situation.plan, situation.series, command.prescription, now_ms, eases_pain=choice.eases_pain
         )
+    if choice.eases_pain:  # a session that waits for this plan comes after the trouble, one not summed up yet doesn't
+        state = patient_facts.after_trouble(state, request.at_ms - 1)
     plan = PlanMade(
         boot_id=command.boot_id,
         command=command,

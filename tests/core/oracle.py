@@ -233,13 +233,12 @@ class Oracle:
             self.troubles()
         self.visit_pain = None
 
-    def troubles(self, machine: str | None = None, *, but: frozenset[Key] = frozenset()) -> None:
+    def troubles(self, machine: str | None = None) -> None:
         """Hear of trouble: every count of clean sessions begins anew, whatever the machine (5)."""
         if machine is not None:
             self.courses[machine].is_troubled = True
-        for key, one in self.series.items():
-            if key not in but:
-                one.clean = one.good = 0
+        for one in self.series.values():
+            one.clean = one.good = 0
 
     def begins_set(self, machine: str) -> None:
         """Hear that a set begins."""
@@ -412,7 +411,7 @@ class Oracle:
         series.asked.append((self.now_ms, asked.load_N))
         if "pain_next_morning" in cuts:
             series.paid_ms, self.is_rise_paid = self.rose_ms, True
-            self.troubles(but=frozenset(self.left.values()))
+            self.troubles()
 
     def _is_due(self, course: Course, cuts: Mapping[str, float], due_N: float) -> bool:
         """Tell whether an increase must come (rules 14 and 15)."""

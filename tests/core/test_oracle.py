@@ -81,6 +81,10 @@ def test_no_story_breaks_a_law(first: int) -> None:
             pytest.fail(f"story {seed}, shortened: {found}: {breaks(found)}")
 
 
+def test_a_session_that_is_summed_up_after_the_plan_of_rule_3_is_none_of_those_that_come_after_it() -> None:
+    assert breaks([Visit(), Visit(morning=1, goes="leaves"), Visit(place=2), Visit(), Visit()]) is None
+
+
 # --- the oracle sees what it is shown --------------------------------------------------------------------------------
 
 
