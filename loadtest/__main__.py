@@ -203,7 +203,8 @@ def soak(
         warm = [one for one in seen if one.reps >= soaking.WARM_UP * sample.reps]
         grown = f", {growth_pct(warm):+.2f} % since a tenth of them" if len(warm) > 2 else ""
         rate = sample.reps / sample.at_s if sample.at_s else 0.0
-        _console.print(f"{sample.reps} reps, {sample.rss_bytes / 1e6:.1f} MB, {rate:.0f} reps a second{grown}")
+        held = f"{sample.rss_bytes / 1e6:.1f} MB, {sample.blocks} blocks and {sample.malloc_bytes / 1e6:.1f} MB in use"
+        _console.print(f"{sample.reps} reps, {held}, {rate:.0f} reps a second{grown}")
 
     done = asyncio.run(soaking.run(reps, seed, told, is_traced=trace))
     if report is not None:

@@ -5,10 +5,11 @@ its own time, which are more than that. History's points are counted and dropped
 """
 
 import asyncio
+import gc
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,7 @@ from loadtest.bench import stories
 from loadtest.bench.report import Host, host
 from loadtest.bench.stories import Said
 from loadtest.soak import source
-from loadtest.soak.memory import Sample, growth_pct, rss_bytes
+from loadtest.soak.memory import Sample, growth_pct, in_use, rss_bytes
 from spineloop import wiring
 from spineloop.exposition import Exposition
 from spineloop.settings import Settings
@@ -39,7 +40,7 @@ KEPT_MS = 4 * source.DAY_MS
 """How long the log keeps anything, in its own time."""
 
 SAMPLES = 200
-"""How often memory is looked at."""
+"""How often memory is looked at, at most; at the end of a day, when no session goes on."""
 
 WARM_UP = 0.1
 """Share of the reps after which it counts."""
@@ -56,6 +57,7 @@ class Soaked(msgspec.Struct, frozen=True):
 
     `reps` were said, and `measured` came out: as many, if nothing was lost or doubled. `points` counts what history
     got, by measurement; `notices` what the controller had to remark; `log_bytes` is what its files hold at the end.
+    `growth_pct` is that of the resident set, which decides; the two after it say whether what is in use grows as well.
     """
 
     seed: int
@@ -70,6 +72,8 @@ class Soaked(msgspec.Struct, frozen=True):
     cpu_s: float
     log_bytes: int
     growth_pct: float
+    blocks_growth_pct: float
+    malloc_growth_pct: float
     samples: list[Sample]
     grown: list[str]
 
@@ -130,25 +134,25 @@ class Passage:
 
     async def feed(self, log: Log) -> None:
         """Say everything, and wait until it has arrived."""
-        for piece in self._pieces():
-            await self._arrived(self.said_reps - IN_FLIGHT)
-            self.said_reps += source.reps_of(piece)
-            self.messages += len(piece)
-            self.at_ms = piece[-1].at_ms
-            await log.append([stories.record(one) for one in piece])
-            self._look()
+        for day in source.days(self._recorded):
+            for start in range(0, len(day), APPENDED):
+                await self._say(log, day[start : start + APPENDED])
+            if self.said_reps >= len(self.samples) * self._wanted / SAMPLES:
+                await self._arrived(self.said_reps)  # what is on its way, or goes on, differs from hour to hour
+                self._look()
+            if self.said_reps >= self._wanted:
+                break
         await self._arrived(self.said_reps)
-        self._look()
         if self._before is not None:
             compared = tracemalloc.take_snapshot().compare_to(self._before, "lineno")
             self.grown = [str(line) for line in compared[:LINES]]
 
-    def _pieces(self) -> Iterator[Sequence[Said]]:
-        for day in source.days(self._recorded):
-            for start in range(0, len(day), APPENDED):
-                yield day[start : start + APPENDED]
-            if self.said_reps >= self._wanted:
-                return
+    async def _say(self, log: Log, piece: Sequence[Said]) -> None:
+        await self._arrived(self.said_reps - IN_FLIGHT)
+        self.said_reps += source.reps_of(piece)
+        self.messages += len(piece)
+        self.at_ms = piece[-1].at_ms
+        await log.append([stories.record(one) for one in piece])
 
     async def _arrived(self, reps: int) -> None:
         while self.points["rep"] < reps:
@@ -156,10 +160,10 @@ class Passage:
             await self._news.wait()
 
     def _look(self) -> None:
-        """Look at the memory, if it is time to."""
-        if self.said_reps < len(self.samples) * self._wanted / SAMPLES:
-            return
-        self.samples.append(Sample(self.said_reps, rss_bytes(), round(time.monotonic() - self._start_s, 1)))
+        """Look at the memory; of what waits for the collector of garbage none is in use."""
+        gc.collect()
+        at_s = round(time.monotonic() - self._start_s, 1)
+        self.samples.append(Sample(self.said_reps, rss_bytes(), at_s, *in_use()))
         self._told(self.samples[-1])
         if self._is_traced and self._before is None and self.said_reps > WARM_UP * self._wanted:
             self._before = tracemalloc.take_snapshot()
@@ -177,6 +181,7 @@ async def run(reps: int, seed: int, told: Callable[[Sample], None], *, is_traced
             await _let_through(log, passage)
             letters = sum(end for _, end in (await log.bounds(DEAD_LETTER)).values())
             log_bytes = await asyncio.to_thread(_size, Path(name))
+    warm = [one for one in passage.samples if one.reps >= WARM_UP * passage.said_reps]
     return Soaked(
         seed=seed,
         host=host(),
@@ -189,7 +194,9 @@ async def run(reps: int, seed: int, told: Callable[[Sample], None], *, is_traced
         took_s=round(time.monotonic() - start_s, 1),
         cpu_s=round(time.process_time() - start_cpu_s, 1),
         log_bytes=log_bytes,
-        growth_pct=growth_pct([one for one in passage.samples if one.reps >= WARM_UP * passage.said_reps]),
+        growth_pct=growth_pct(warm),
+        blocks_growth_pct=growth_pct(warm, "blocks"),
+        malloc_growth_pct=growth_pct(warm, "malloc_bytes"),
         samples=passage.samples,
         grown=passage.grown,
     )
