@@ -9,7 +9,7 @@ from streams.core.codec import type_name
 from streams.core.commands import Change, Command, Evidence
 from streams.core.known import Known
 from streams.core.operators import OperatorAsked
-from streams.core.plans import PlanMade, ScreeningTold
+from streams.core.plans import PlanMade, PlanRecalled, ScreeningTold
 from streams.core.results import (
     CommandClosed,
     MachineSeen,
@@ -152,6 +152,10 @@ _ALL: Final[Sequence[msgspec.Struct]] = (
     ScreeningTold(
         id=f"{MACHINE}/boot-7/3/screening_told", boot_id="boot-7", machine=MACHINE, cause=f"{MACHINE}/boot-7/3",
         session=SESSION, patient=PATIENT, outcome="clear",
+    ),
+    PlanRecalled(
+        id=f"{MACHINE}/recalled/5f0c1d2e5f0c1d2e", machine=MACHINE, cause=f"{MACHINE}/boot-7/9/pain_reduce/trouble",
+        request=f"{MACHINE}/boot-7/1",
     ),
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ from loadtest.campaign.violations import violations
 from loadtest.campaign.world import Output, Sent
 from streams.core.codec import message_id, type_name
 from streams.core.commands import Command
-from streams.core.plans import Answer, PlanMade, ScreeningTold
+from streams.core.plans import Answer, PlanMade, PlanRecalled, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.results import CommandClosed, Notice, PatientFact, PlanEdited, PlanRequested
 from streams.core.telemetry import (
@@ -88,8 +88,18 @@ class Watch:
         self._hearing.now_ms = now_ms
         if isinstance(answer, PlanMade):
             self._planned(answer, said)
+        elif isinstance(answer, PlanRecalled):
+            self._recalled(answer, said)
         else:
             self._screened(answer, said)
+
+    def _recalled(self, told: PlanRecalled, said: Sequence[Output]) -> None:
+        """S7: a plan that is recalled brings no command but what asks for another."""
+        machine = self._hearing.machine(told.machine)
+        if any(isinstance(one, Sent) and one.is_first and one.command.action != "resend" for one in said):
+            self._wrong("S7", f"{told.id} led to a command")
+        self._requests(machine, said)
+        self._afterwards(machine, said)
 
     def _screened(self, told: ScreeningTold, said: Sequence[Output]) -> None:
         """S23: a red flag on record locks the machine where its patient waits or trains; nothing else follows."""

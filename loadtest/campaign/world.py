@@ -13,7 +13,7 @@ from streams.core.commands import Command
 from streams.core.controller import Arrival, Controller
 from streams.core.patient_state import PatientState
 from streams.core.planning import Learned, Planner
-from streams.core.plans import Answer, PlanMade, ScreeningTold
+from streams.core.plans import Answer, PlanMade, PlanRecalled, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.records import NewRecord, header
 from streams.core.results import CommandClosed, Notice, PatientFact
@@ -145,7 +145,7 @@ class World:
                 case Sent(command=command):
                     self.commands += output.is_first
                     self.inbox.setdefault(command.machine, deque()).append(command)
-                case PlanMade() | ScreeningTold() | Notice() | CommandClosed():
+                case PlanMade() | ScreeningTold() | PlanRecalled() | Notice() | CommandClosed():
                     pass
                 case _:
                     self._learn(output)

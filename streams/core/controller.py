@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from streams.core import acknowledgements, boots, codec, policy, repair
+from streams.core import acknowledgements, boots, codec, policy, repair, visit
 from streams.core.errors import Malformed
 from streams.core.measure import Measured, measure
 from streams.core.operators import OperatorAsked
 from streams.core.outputs import quarantine_notice
-from streams.core.plans import Answer, PlanMade, ScreeningTold
+from streams.core.plans import Answer, PlanMade, PlanRecalled, ScreeningTold
 from streams.core.policy import Policy
 from streams.core.records import Header, NewRecord, Record
 from streams.core.session import Heard, MachineState
@@ -77,10 +77,13 @@ class Controller:
                 boots.planned(turn, item.message)
             case ScreeningTold():
                 boots.screening_told(turn, item.message)
+            case PlanRecalled():
+                visit.recalled(turn, item.message)
             case OperatorAsked():
                 boots.asked(turn, item.message)
             case _:
                 boots.ordered(turn, Heard(item.id, item.message, item.measured))
+        visit.look_after_recalled(turn)
         acknowledgements.look_after_pending(turn, item.id)
         repair.look_after(turn, item.id)
         return turn.state, turn.records
@@ -115,7 +118,7 @@ def _identity(machine: str, message: Telemetry | Answer | OperatorAsked) -> str:
     match message:
         case PlanMade(command=command):
             return command.cause
-        case ScreeningTold(cause=cause) | OperatorAsked(cause=cause):
+        case ScreeningTold(cause=cause) | PlanRecalled(cause=cause) | OperatorAsked(cause=cause):
             return cause
         case _:
             return codec.message_id(machine, message)

@@ -126,6 +126,19 @@ def on_grid(load_N: float, load_min_N: float | None, load_step_N: float | None) 
     return round(least_N + steps * step_N, LOAD_DECIMALS) if steps >= 1 else least_N
 
 
+def asks_more(before: Prescription, after: Prescription) -> bool:
+    """Tell whether a prescription is harder than another in anything that both of them say.
+
+    Examples
+    --------
+    >>> before = Prescription(id="p", load_N=300.0, reps=10, sets=2, rest_s=90.0)
+    >>> asks_more(before, before), asks_more(before, replace(before, load_N=280.0, reps=11))
+    (False, True)
+    """
+    told = ((quantity, getattr(before, quantity), getattr(after, quantity)) for quantity in RANGE)
+    return any(is_harder(one, old, new) for one, old, new in told if old is not None and new is not None)
+
+
 def in_force(known: Known, quantity: Quantity) -> float | None:
     """Return the value that is in force now, None where it is not known."""
     value: float | None

@@ -5,7 +5,7 @@ import msgspec
 from streams.core import codec
 from streams.core.commands import Command
 from streams.core.operators import OperatorAsked
-from streams.core.plans import Answer, PlanMade, ScreeningTold
+from streams.core.plans import Answer, PlanMade, PlanRecalled, ScreeningTold
 from streams.core.records import MSGPACK_TYPE, Header, NewRecord, Record, cloud_event
 from streams.core.results import (
     Metric,
@@ -42,7 +42,11 @@ def to_records(output: Output, now_ms: int, extra: tuple[Header, ...] = ()) -> l
                     TELEMETRY, command.machine, output, ce_id=f"{command.command_id}/plan", now_ms=now_ms, extra=extra
                 )
             ]
-        case OperatorAsked(machine=machine, cause=ce_id) | ScreeningTold(machine=machine, id=ce_id):
+        case (
+            OperatorAsked(machine=machine, cause=ce_id)
+            | ScreeningTold(machine=machine, id=ce_id)
+            | PlanRecalled(machine=machine, id=ce_id)
+        ):
             return [_record(TELEMETRY, machine, output, ce_id=ce_id, now_ms=now_ms, extra=extra)]
         case PlanRequested() | PlanEdited() | PatientScreened() | PainReported() | TroubleArose():
             return [_record(PATIENT, output.patient, output, ce_id=output.id, now_ms=now_ms, extra=extra)]

@@ -98,8 +98,9 @@ def prescribed(
     now_ms: int,
     *,
     eases_pain: bool = False,
+    at: str | None = None,
 ) -> PatientState:
-    """Remember what was prescribed: it is only proposed until a session shows what became of it.
+    """Remember what was prescribed, and at which machine: it is only proposed until a session shows what became of it.
 
     The proposal keeps its id, by which a session shows that it was taken up.
     """
@@ -107,7 +108,13 @@ def prescribed(
     week = _add_to_week(series.week, now_ms, prescription.load_N)
     easing_ms = now_ms if eases_pain else None
     series = replace(
-        series, proposed=proposed, edited=False, week=week, easing_ms=easing_ms, paying=series.pain_session
+        series,
+        proposed=proposed,
+        edited=False,
+        week=week,
+        easing_ms=easing_ms,
+        paying=series.pain_session,
+        proposed_at=at,
     )
     return put_series(state, plan, series)
 

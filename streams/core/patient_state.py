@@ -55,7 +55,8 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `goal` is a wider window that a clinician set and that is being approached. `sessions` counts for the learning
     phase, `clean` for S7. `pain_session` still asks for its cut (rule 1), `paying` is the one whose cut is proposed,
     `paid` has had it. `week` holds prescribed loads with their times in ms. `heavier` says that a clinician raised the
-    load and nobody has trained with it yet.
+    load and nobody has trained with it yet. `proposed_at` is the machine that asked for the proposal, unless
+    that was recalled since.
     """
 
     settings: str
@@ -79,6 +80,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     paid: str | None = None
     heavier: bool = False
     paying: str | None = None
+    proposed_at: str | None = None
 
     @property
     def load_N(self) -> float:  # noqa: N802 - SI symbols keep their case

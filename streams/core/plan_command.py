@@ -13,6 +13,7 @@ from streams.core.invariants import CLEAN_SESSIONS
 from streams.core.patient_state import Series, window_of, with_window
 from streams.core.plan_choice import Ask, Choice
 from streams.core.plan_situation import PlanSituation, is_learning
+from streams.core.plans import OF_REQUEST
 from streams.core.policy import Policy
 from streams.core.review_rules import MAINTENANCE
 from streams.core.telemetry import Prescription
@@ -87,7 +88,7 @@ def wish(ask: Ask, choice: Choice) -> Command:
     """Put a choice into a command with the complete prescription, and how long the session will take."""
     request, now_ms = ask.situation.request, ask.situation.now_ms
     new = {one.quantity: int(one.new) if one.quantity in {"reps", "sets"} else one.new for one in choice.changes}
-    prescription = replace(ask.now, id=f"{request.id}/prescription", **new)
+    prescription = replace(ask.now, id=f"{request.id}{OF_REQUEST}", **new)
     prescription = replace(
         prescription,
         session_s=workout.session_s(prescription, request.intent),

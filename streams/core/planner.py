@@ -1,8 +1,9 @@
 """The planner: from what a patient's sessions showed to the prescription of the next one. The only place that raises.
 
 It answers a session request with exactly one plan, or with a notice that says why there is none and with what the
-controller has to know all the same: how the patient was screened. What the envelope refuses to raise stays as it was;
-what it refuses altogether is not prescribed. What only a clinician may decide is proposed in notices.
+controller has to know all the same: how the patient was screened. A plan that waits is recalled after trouble
+(recall.py). What the envelope refuses to raise stays as it was; what it refuses altogether is not prescribed. What only
+a clinician may decide is proposed in notices.
 """
 
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ from streams.core import (
     patient_facts,
     patient_state,
     plan_command,
+    recall,
     session_facts,
 )
 from streams.core.adaptive import Model
@@ -77,7 +79,7 @@ def step(  # noqa: PLR0917 - everything that a reducer may depend on, and nothin
     -------
     tuple of PatientState and outputs
         For a request one plan, or none, and notices that say what was not done and why; for a session what is known
-        after it.
+        after it; after trouble the recall of each plan that waits and asks too much.
 
     Examples
     --------
@@ -91,7 +93,8 @@ def step(  # noqa: PLR0917 - everything that a reducer may depend on, and nothin
     """
     if patient_state.is_seen(state, fact_id):
         return state, ()
-    state, outputs = patient_state.note_seen(state, fact_id), Outputs()
+    before, outputs = state, Outputs()
+    state = patient_state.note_seen(state, fact_id)
     match fact:
         case PlanRequested():
             state, outputs = _answer(state, fact, now_ms, policy, policy_digest, machines)
@@ -107,7 +110,8 @@ def step(  # noqa: PLR0917 - everything that a reducer may depend on, and nothin
             state = session_facts.summarised(state, fact, now_ms, policy, machines)
             found = assessment.assessed(state, fact, now_ms, policy, machines)
             outputs = () if found is None else (found,)
-    return patient_state.bounded(state), outputs
+    state, recalls = recall.recalled(before, state, fact)
+    return patient_state.bounded(state), (*outputs, *recalls)
 
 
 def _answer(  # noqa: PLR0917 - as above
@@ -152,7 +156,13 @@ def _prescribe(state: PatientState, ask: Ask) -> tuple[PatientState, Outputs]:
     command = verdict.command
     if command.prescription is not None:
         state = patient_facts.prescribed(
-            state, situation.plan, situation.series, command.prescription, now_ms, eases_pain=choice.eases_pain
+            state,
+            situation.plan,
+            situation.series,
+            command.prescription,
+            now_ms,
+            eases_pain=choice.eases_pain,
+            at=request.machine,
         )
     if choice.eases_pain:  # a session that waits for this plan comes after the trouble, one not summed up yet doesn't
         state = patient_facts.after_trouble(state, request.at_ms - 1)

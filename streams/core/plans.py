@@ -12,6 +12,9 @@ from streams.core.telemetry import Screening
 FOR_SCREENING = "/screening"
 """Ends the id of a request that wants no plan, only to know how the patient was screened."""
 
+OF_REQUEST = "/prescription"
+"""Ends the id of a prescription; the request that it answers stands before it."""
+
 
 class PlanMade(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="plan_made"):
     """The planner's answer to a session request: the command it wishes, and what it knows of the patient.
@@ -51,5 +54,23 @@ class ScreeningTold(msgspec.Struct, frozen=True, kw_only=True, tag_field="type",
     schema_version: SchemaVersion = 1
 
 
-Answer = PlanMade | ScreeningTold
+class PlanRecalled(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="plan_recalled"):
+    """The planner's word that the plan it made for `request` asks more than the patient may be asked by now.
+
+    There was trouble since, here or at another machine. If its session still waits, the controller asks anew.
+    """
+
+    id: str
+    machine: str
+    cause: str
+    request: str
+    schema_version: SchemaVersion = 1
+
+    @property
+    def patient(self) -> None:
+        """No patient is named: the session tells."""
+        return
+
+
+Answer = PlanMade | ScreeningTold | PlanRecalled
 """What the planner says to a controller, in the telemetry between what machines said."""

@@ -189,6 +189,9 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
         Why the first valid rep without a completeness of its range has none: then the session has none (S13).
     is_loss_known : bool
         Whether each work set has a velocity loss: otherwise the session has none (S13).
+    recalled : tuple of (str, str) or None
+        What its plan was withdrawn for, the planner's recall or a release, and the cause of that, until another plan is
+        asked for.
     """
 
     id: str
@@ -239,6 +242,7 @@ class SessionState(msgspec.Struct, frozen=True, array_like=True):
     taught: bool = False
     rom_why: str | None = None
     is_loss_known: bool = True
+    recalled: tuple[str, str] | None = None
 
     @property
     def waits(self) -> bool:

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from streams.core import acknowledgements, repair, summaries
-from streams.core.plans import FOR_SCREENING
+from streams.core.plans import FOR_SCREENING, PlanRecalled
 from streams.core.results import PainReported, PatientScreened, PlanEdited, PlanRequested
 from streams.core.session import MAX_RECENT, Heard, SessionState
 from streams.core.sets import SetState
@@ -21,7 +21,7 @@ from streams.core.telemetry import (
     SymptomReported,
 )
 from streams.core.trouble import is_painful
-from streams.core.turn import Turn
+from streams.core.turn import PLANNED, Turn
 
 
 def requested(turn: Turn, heard: Heard, message: SessionRequested) -> None:
@@ -61,15 +61,21 @@ def _ask_for_plan(
             identity = heard.id + FOR_SCREENING
         case _:  # an edit and a symptom have ids of their own
             identity = f"{heard.id}/request"
-    turn.change_session(request_id=identity)
+    _say_request(turn, identity, heard.id, (message.boot_id, message.seq), session, patient)
+
+
+def _say_request(  # noqa: PLR0917 - all that a request says beside the session
+    turn: Turn, identity: str, cause: str, place: tuple[str, int], session: SessionState, patient: str
+) -> None:
+    turn.change_session(request_id=identity, recalled=None)
     turn.say(
         PlanRequested(
             id=identity,
             machine=turn.state.machine,
-            cause=heard.id,
+            cause=cause,
             at_ms=turn.now_ms,
-            boot_id=message.boot_id,
-            seq=message.seq,
+            boot_id=place[0],
+            seq=place[1],
             session=session.id,
             patient=patient,
             exercise=session.exercise,
@@ -277,6 +283,33 @@ def _plan_again(turn: Turn, heard: Heard, told: SymptomReported) -> None:
     _ask_for_plan(turn, heard, told, session, session.patient)
 
 
+def recalled(turn: Turn, told: PlanRecalled) -> None:
+    """Withdraw the plan of a session that waits: its patient had trouble since, maybe at another machine (S7).
+
+    One that strong pain has ended gets no other, as after an edit; after a STOP the release asks for one.
+    """
+    session = turn.session
+    if session is None or not session.waits or session.over or session.request_id != told.request:
+        return
+    acknowledgements.withdraw(turn, told.cause, session.id, "recalled")
+    turn.change_session(recalled=(told.id, told.cause))
+
+
+def look_after_recalled(turn: Turn) -> None:
+    """Ask for the plan that takes the place of a recalled one, as soon as it would have a place of its own (S10).
+
+    A plan has the last place of a message: if nothing was heard since the first, there is none before the next.
+    """
+    session, boot = turn.session, turn.state.boot
+    if session is None or session.recalled is None or boot is None or session.patient is None:
+        return
+    if not session.waits or session.over or turn.state.locked:
+        return
+    if 8 * (boot.due - 1) + PLANNED > turn.state.last_sequence:
+        told, cause = session.recalled
+        _say_request(turn, f"{told}/request", cause, (boot.boot_id, boot.due - 1), session, session.patient)
+
+
 def is_of_another(turn: Turn, message: SymptomReported) -> bool:
     """Tell whether a report names a session or a patient that is not here, or if nobody knows who is here."""
     session = turn.session
@@ -400,7 +433,8 @@ def _is_outdated(turn: Turn, message: Screened) -> bool:
 def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
     """Pass a clinician's bounds and targets on to the planner; a session that waits for its plan gets another one.
 
-    One that strong pain or a symptom has ended gets none: the patient resumes in the next session (rule 1).
+    One that strong pain or a STOP has ended gets none: the patient resumes in the next session (rule 1), or after the
+    release, which asks for a plan of its own.
     """
     turn.say(
         PlanEdited(
@@ -435,7 +469,11 @@ def edited(turn: Turn, heard: Heard, message: ClinicianEdited) -> None:
 
 
 def released(turn: Turn, heard: Heard, message: Released) -> None:
-    """Unlock the machine: only a clinician can, and only after the last STOP (S8)."""
+    """Unlock the machine: only a clinician can, and only after the last STOP (S8).
+
+    A session that the STOP met before its start may begin after all, under another plan: the one that its machine has
+    knows nothing of the danger (S7). Not so one that strong pain has ended (rule 1).
+    """
     if turn.is_before_last_stop(message):
         turn.notice(heard.id, "release_ignored", f"by {message.by}, before the last STOP", "warning")
         return
@@ -443,3 +481,7 @@ def released(turn: Turn, heard: Heard, message: Released) -> None:
     if turn.is_of_this_boot(message):
         turn.change(released_seq=max(turn.state.released_seq, message.seq))
     turn.notice(heard.id, "released", f"by {message.by}")
+    session = turn.session
+    if session is not None and session.waits and session.over and "pain_stop" not in dict(session.rules_fired):
+        acknowledgements.withdraw(turn, heard.id, session.id, "released")
+        turn.change_session(over=False, recalled=(heard.id, heard.id))

@@ -10,7 +10,7 @@ from streams.core.commands import Command
 from streams.core.diary import DAY_MS
 from streams.core.muscles import Catalogue
 from streams.core.patient_state import PatientState
-from streams.core.plans import PlanMade, ScreeningTold
+from streams.core.plans import PlanMade, PlanRecalled, ScreeningTold
 from streams.core.policy import DEFAULT, Policy, digest
 from streams.core.results import (
     Notice,
@@ -58,6 +58,7 @@ class Patient:
         self.said: list[PlanMade | Notice] = []
         self.assessed: list[PatientAssessed] = []
         self.screenings: list[ScreeningTold] = []
+        self.recalls: list[PlanRecalled] = []
         self._policy = policy
         self._machines = machines
         self._restarts = restarts
@@ -75,7 +76,8 @@ class Patient:
         )
         self.assessed += [one for one in outputs if isinstance(one, PatientAssessed)]
         self.screenings += [one for one in outputs if isinstance(one, ScreeningTold)]
-        said = tuple(one for one in outputs if not isinstance(one, PatientAssessed | ScreeningTold))
+        self.recalls += [one for one in outputs if isinstance(one, PlanRecalled)]
+        said = tuple(one for one in outputs if not isinstance(one, PatientAssessed | ScreeningTold | PlanRecalled))
         self.said += said
         return said
 

@@ -1,7 +1,7 @@
 """Trouble counts whenever it is told: before a session, at its start, beside it and after it; and light is light."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from msgspec.structs import replace
@@ -42,7 +42,7 @@ class Gym(Clinic):
         self.edit(replace(PRESCRIPTION, load_N=prescribed))
 
     @classmethod
-    def with_a_raise_due(cls) -> "Gym":
+    def with_a_raise_due(cls) -> Self:
         """One of whose patient the next plan asks more."""
         gym = cls()
         for _ in range(4):
