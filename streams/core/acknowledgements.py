@@ -149,7 +149,8 @@ def _is_overdue(turn: Turn, pending: Pending) -> bool:
     waited_ms = turn.now_ms - pending.sent_ms
     command = pending.command
     in_time = turn.now_ms < command.expires_ms or command.action == "stop"
-    running = turn.running
-    has_begun = command.action == "prescribe" and running is not None and running.id == command.session
-    is_void = command.action == "cue" or command.confirm or has_begun  # an increase is void, and so is a plan by then
+    session = turn.session
+    is_wanted = session is not None and session.waits and session.id == command.session
+    is_outdated = command.action == "prescribe" and not is_wanted  # its session has begun, is over, or was replaced
+    is_void = command.action == "cue" or command.confirm or is_outdated  # an increase is void, too
     return not is_void and waited_ms > 1_000 * turn.policy.ack_timeout_s and in_time

@@ -12,6 +12,7 @@ from streams.core.telemetry import (
     ButtonPressed,
     ClinicianEdited,
     CommandApplied,
+    Heartbeat,
     Released,
     SessionEnded,
     SessionRequested,
@@ -291,6 +292,26 @@ def test_a_plan_is_not_sent_again_once_its_session_runs() -> None:
         gym.now_ms += 6_000
         gym.hear(gym.machine.rep(number, session="s1"))
     assert gym.commands == [plan]
+
+
+@pytest.mark.parametrize("ends", ["requested", "ended", "started_elsewhere"])
+def test_a_plan_is_not_sent_again_once_its_session_is_over_before_it_began(ends: str) -> None:
+    gym = Gym()
+    told: dict[str, Any] = {"patient": PATIENT, "exercise": "lumbar_extension", "intent": "max", "settings": "h1"}
+    gym.says(SessionRequested, session="s1", **told)
+    match ends:
+        case "requested":
+            gym.says(SessionRequested, session="s2", **told)
+        case "ended":
+            gym.says(SessionEnded, session="s1")
+        case _:
+            gym.says(SessionStarted, session="s2", **told, prescription=PRESCRIPTION, pain_nrs=0)
+    for _ in range(4):
+        gym.now_ms += 6_000
+        gym.says(Heartbeat)
+    assert [one.session for one in gym.commands].count("s1") == 1
+    if ends == "requested":
+        assert gym.commands[-1].session == "s2"  # the plan that is waited for is sent again
 
 
 def test_a_painful_position_just_beyond_the_window_narrows_it() -> None:
