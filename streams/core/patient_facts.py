@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from streams.core import diary
 from streams.core.course import Window
 from streams.core.diary import DAY_MS
+from streams.core.known import on_grid
 from streams.core.patient_state import (
     WEEK_MS,
     PatientState,
@@ -22,6 +23,7 @@ from streams.core.patient_state import (
     overlap,
     put_plan,
     put_series,
+    share_nothing,
     window_of,
     with_window,
 )
@@ -35,6 +37,10 @@ MAX_WEEK = 8
 
 SLACK_MS = 3 * DAY_MS
 """How far log time may go back, in ms, without a low load being forgotten too early: two producers, two clocks."""
+
+MOVED_CUT_PCT = 20.0
+"""How much less than was trained is prescribed at first in a window that shares nothing with the trained one, in
+percent, as after an absence of 28 days [default]."""
 
 EDITABLE = ("load_cap_N", "guarded", "reps_max", "tul_max_s", "per_week", "goal_load_N", "mvt")
 """Bounds and targets of a plan that a clinician may edit one by one."""
@@ -63,18 +69,28 @@ def edited(state: PatientState, fact: PlanEdited, now_ms: int) -> PatientState:
 
 
 def _renewed(series: Series, base: Prescription) -> Series:
-    """Put a clinician's prescription in force: trained before it is raised, a wider window step by step (S6)."""
-    last = window_of(series.settled)
+    """Put a clinician's prescription in force: trained before it is raised, a wider window step by step (S6).
+
+    One that shares nothing with the trained window can't be approached: it holds at once, with less load than was
+    trained until somebody has trained in it (docs/decisions/0016), however often it is said.
+    """
+    trained = series.moved_from or replace(series.settled, load_N=series.load_N)
+    last = window_of(trained)
     wanted = _both_ends(base, last)
     is_open = wanted is None and (base.window_lo, base.window_hi) != (None, None)  # one end, and nothing up to it
     narrowed = wanted if series.trained_ms is None or is_open else overlap(wanted, last)
+    is_moved = series.trained_ms is not None and share_nothing(wanted, last)
+    most_N = on_grid(trained.load_N * (1.0 - MOVED_CUT_PCT / 100.0), None, None)  # down to 1 mN
+    if is_moved and most_N < base.load_N:
+        base = replace(base, load_N=most_N)
     return replace(
         series,
         settled=with_window(base, narrowed),
+        moved_from=trained if is_moved else None,
         proposed=None,
         edited=True,
         goal=None if narrowed == wanted else wanted,
-        heavier=series.trained_ms is not None and (series.heavier or base.load_N > series.load_N),
+        heavier=series.trained_ms is not None and (series.heavier or base.load_N > trained.load_N),
         past=(),
         pain_session=None,
         easing_ms=None,

@@ -56,7 +56,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase, `clean` for S7. `pain_session` still asks for its cut (rule 1), `paying` is the one whose cut is proposed,
     `paid` has had it. `week` holds prescribed loads with their times in ms. `heavier` says that a clinician raised the
     load and nobody has trained with it yet. `proposed_at` is the machine that asked for the proposal, unless
-    that was recalled since.
+    that was recalled since. `moved_from` was in force before a clinician moved the window to where nobody has trained.
     """
 
     settings: str
@@ -81,6 +81,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heavier: bool = False
     paying: str | None = None
     proposed_at: str | None = None
+    moved_from: Prescription | None = None
 
     @property
     def load_N(self) -> float:  # noqa: N802 - SI symbols keep their case
@@ -168,6 +169,17 @@ def overlap(one: Window | None, other: Window | None) -> Window | None:
         return other if one is None else one
     shared = (max(one[0], other[0]), min(one[1], other[1]))
     return shared if shared[0] < shared[1] else one
+
+
+def share_nothing(one: Window | None, other: Window | None) -> bool:
+    """Tell whether two windows are known and have no range in common.
+
+    Examples
+    --------
+    >>> share_nothing((0.0, 1.0), (1.0, 3.0)), share_nothing((0.0, 1.0), (0.2, 1.4)), share_nothing((0.0, 1.0), None)
+    (True, False, False)
+    """
+    return one is not None and other is not None and max(one[0], other[0]) >= min(one[1], other[1])
 
 
 def is_seen(state: PatientState, fact_id: str) -> bool:

@@ -46,7 +46,9 @@ def is_learning(situation: PlanSituation, policy: Policy) -> bool:
 
 
 def begins_anew(situation: PlanSituation, policy: Policy) -> bool:
-    """Tell whether the absence was so long that learning begins anew (S18), and what is compared with it."""
+    """Tell whether learning begins anew (S18), and what is compared with it, after a long absence or elsewhere (S6)."""
+    if situation.series.moved_from is not None:
+        return True
     days = situation.days_away
     return days is not None and days > policy.gap_days[2]
 

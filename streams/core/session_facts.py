@@ -143,6 +143,8 @@ def _settled(series: Series, base: Prescription, fact: SessionSummarised, *, in_
         sets=asked.sets if told is not None and told.sets >= asked.sets else min(asked.sets, before.sets),
         tul_s=_settled_tul_s(before.tul_s, asked.tul_s, None if told is None else told.tul_s),
     )
+    if series.moved_from is not None and is_taken_up and fact.valid_reps:  # what was learned was learned elsewhere
+        series = replace(series, moved_from=None, sessions=0, past=(), course=None, baseline=None, model=None)
     return replace(
         series,
         settled=with_window(settled, window),

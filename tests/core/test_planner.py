@@ -1090,3 +1090,64 @@ def test_nothing_rises_after_trouble_in_a_session_that_nobody_ever_summed_up() -
     other: dict[str, Any] = {"machine": "acme/north/row-1", "cause": "acme/north/row-1/b1/9", "at_ms": patient.now_ms}
     patient.take(TroubleArose(**other, id="t", patient="acme/p1", session="other", rule="emergency_stop"))
     assert [patient.comes(2).rule for _ in range(3)] == ["keep", "keep", "progress_load"]
+
+
+ELSEWHERE = replace(BASE, window_lo=1.0, window_hi=1.2)
+"""A window that shares nothing with the one that was trained."""
+
+
+def test_a_window_that_shares_nothing_with_the_trained_one_begins_lighter_and_learns_anew() -> None:
+    patient = a_trained_patient()
+    patient.edit(ELSEWHERE)
+    first = patient.comes(2)
+    assert first.prescription is not None
+    assert (first.prescription.window_lo, first.prescription.window_hi) == (1.0, 1.2)
+    assert load_of(first) == 320.0  # a fifth less than was trained
+    told = [load_of(patient.comes(2)) for _ in range(3)]
+    assert told == [320.0, 320.0, 325.0]  # three sessions of learning, then step by step
+
+
+def test_a_lighter_load_that_a_clinician_wants_in_another_window_is_taken_as_it_is() -> None:
+    patient = a_trained_patient()
+    patient.edit(replace(ELSEWHERE, load_N=200.0))
+    assert load_of(patient.plan()) == 200.0
+
+
+def test_saying_the_same_window_again_before_anybody_trained_in_it_gives_no_load_back() -> None:
+    patient = a_trained_patient()
+    for reps in (8, 9):
+        patient.edit(replace(ELSEWHERE, load_N=500.0, reps=reps))
+    assert load_of(patient.plan()) == 320.0
+
+
+def test_going_back_to_the_window_that_was_trained_gives_the_load_back() -> None:
+    patient = a_trained_patient()
+    patient.edit(ELSEWHERE)
+    patient.edit(BASE)
+    command = patient.plan()
+    assert command.prescription is not None
+    assert (load_of(command), command.prescription.window_lo) == (400.0, 0.1)
+
+
+def test_once_somebody_has_trained_in_the_other_window_the_load_is_the_clinicians_again() -> None:
+    patient = a_trained_patient()
+    patient.edit(ELSEWHERE)
+    patient.comes(2)
+    patient.edit(ELSEWHERE)
+    assert load_of(patient.plan()) == 400.0
+
+
+def test_a_session_in_the_old_window_proves_nothing_of_the_other() -> None:
+    patient = a_trained_patient()
+    patient.edit(ELSEWHERE)
+    patient.day += 1
+    patient.train(load_N=400.0)
+    assert load_of(patient.plan()) == 320.0
+    patient.edit(ELSEWHERE)
+    assert load_of(patient.plan()) == 320.0
+
+
+def test_a_seat_that_nobody_used_begins_in_the_other_window_as_light() -> None:
+    patient = a_trained_patient()
+    patient.edit(ELSEWHERE)
+    assert load_of(patient.plan(settings="seat-5")) == 320.0
